@@ -1,0 +1,113 @@
+//! Remembering what the probes read, and writing it down as a scenario (`nodecheck capture`).
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use jiff::Timestamp;
+use nix::errno::Errno;
+
+use super::scenario::{Entry, errno_name};
+use super::{FileKind, Stat};
+
+/// One answer of the node.
+#[derive(Debug, Clone)]
+pub(super) enum Seen {
+    Content(Vec<u8>),
+    Names(Vec<OsString>),
+    Link(PathBuf),
+    Stat(Stat),
+    Errno(Errno),
+}
+
+/// All that was read, by path.
+#[derive(Debug, Default)]
+pub struct Recording(Mutex<BTreeMap<String, Vec<Seen>>>);
+
+impl Recording {
+    pub(super) fn add(&self, path: &str, seen: Seen) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(path.to_owned()).or_default().push(seen);
+    }
+
+    /// Writes the recording as a scenario below `dir`, which must not exist yet or be empty. Everything is 0700/0600:
+    /// a node's files may be nobody else's business.
+    pub fn write(&self, dir: &Path, clock: Timestamp) -> io::Result<()> {
+        if fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the directory is not empty"));
+        }
+        let root = dir.join("root");
+        make_dir(&root)?;
+        write_new(&dir.join("clock"), format!("{clock}\n").as_bytes())?;
+        let mut stats: BTreeMap<&str, Entry> = BTreeMap::new();
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (path, answers) in all.iter() {
+            let place = root.join(path.trim_start_matches('/'));
+            if let Some(parent) = place.parent() {
+                make_dir(parent)?;
+            }
+            for seen in answers {
+                match seen {
+                    Seen::Content(bytes) => write_new(&place, bytes)?,
+                    Seen::Link(target) => ignore_existing(symlink(target, &place))?,
+                    Seen::Names(names) => {
+                        make_dir(&place)?;
+                        if names.is_empty() {
+                            stats.entry(path).or_default().directory = true;
+                        }
+                    }
+                    // What is not there needs no file; the tree says so by itself.
+                    Seen::Errno(Errno::ENOENT | Errno::ENOTDIR) => {}
+                    Seen::Errno(errno) => {
+                        stats.entry(path).or_default().errno = Some(errno_name(*errno).to_owned());
+                    }
+                    Seen::Stat(stat) => {
+                        match stat.kind {
+                            FileKind::Directory => make_dir(&place)?,
+                            _ if !place.exists() => write_new(&place, b"")?,
+                            _ => {}
+                        }
+                        let entry = stats.entry(path).or_default();
+                        entry.directory |= stat.kind == FileKind::Directory;
+                        (entry.mtime, entry.ctime, entry.birth) = (stat.modified, stat.changed, stat.born);
+                        entry.inode = Some(stat.inode);
+                        entry.mode = Some(format!("{:04o}", stat.mode));
+                        entry.size = (stat.kind == FileKind::File).then_some(stat.size);
+                        entry.fstype.clone_from(&stat.fstype);
+                    }
+                }
+            }
+            // A name that was listed and not looked at any further must be there to be listed again.
+            for name in answers.iter().filter_map(|s| if let Seen::Names(names) = s { Some(names) } else { None }) {
+                for entry in name {
+                    let child = place.join(entry);
+                    let asked = format!("{}/{}", path.trim_end_matches('/'), entry.to_string_lossy());
+                    if !all.keys().any(|other| *other == asked || other.starts_with(&format!("{asked}/"))) {
+                        write_new(&child, b"")?;
+                    }
+                }
+            }
+        }
+        let text = toml::to_string(&stats).map_err(io::Error::other)?;
+        write_new(&dir.join("stat.toml"), text.as_bytes())
+    }
+}
+
+fn make_dir(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(bytes)
+}
+
+fn ignore_existing(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        result => result,
+    }
+}

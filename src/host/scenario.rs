@@ -1,0 +1,120 @@
+//! A recorded node's clock and `stat.toml`: what git can't keep and a check judges.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use jiff::Timestamp;
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::{Error, FileKind, Stat, machine};
+
+/// What a scenario holds beside its tree.
+#[derive(Debug)]
+pub(super) struct Recorded {
+    pub(super) clock: Timestamp,
+    files: BTreeMap<String, Entry>,
+}
+
+/// One table of `stat.toml`; its key is the path as a probe asks for it.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Entry {
+    /// An empty directory, which git does not keep.
+    #[serde(skip_serializing_if = "is_false")]
+    pub directory: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtime: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ctime: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub birth: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inode: Option<u64>,
+    /// Octal, as in `"0644"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fstype: Option<String>,
+    /// What every look at the path, or at anything below it, answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errno: Option<String>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// The errors that a look can meet, by name.
+const ERRNOS: &[(&str, Errno)] = &[
+    ("EACCES", Errno::EACCES),
+    ("EPERM", Errno::EPERM),
+    ("ENOENT", Errno::ENOENT),
+    ("ENODEV", Errno::ENODEV),
+    ("EIO", Errno::EIO),
+    ("ESTALE", Errno::ESTALE),
+    ("ENOMEM", Errno::ENOMEM),
+    ("EINVAL", Errno::EINVAL),
+    ("EOPNOTSUPP", Errno::EOPNOTSUPP),
+    ("ETIMEDOUT", Errno::ETIMEDOUT),
+    ("ENOTCONN", Errno::ENOTCONN),
+    ("ELOOP", Errno::ELOOP),
+];
+
+/// The name that `stat.toml` has for an error; EIO for one it has none for.
+pub(super) fn errno_name(errno: Errno) -> &'static str {
+    ERRNOS.iter().find(|(_, e)| *e == errno).map_or("EIO", |(name, _)| name)
+}
+
+impl Recorded {
+    pub(super) fn load(dir: &Path) -> Result<Recorded, Error> {
+        let clock = dir.join("clock");
+        let text = machine::read_given(&clock)?;
+        let clock = text.trim().parse().map_err(|_| {
+            Error::Failed(format!("{}: '{}' is not an RFC 3339 time", clock.display(), text.trim()))
+        })?;
+        let path = dir.join("stat.toml");
+        let files = match super::optional(machine::read_given(&path))? {
+            Some(text) => {
+                toml::from_str(&text).map_err(|error| Error::Failed(format!("{}: {error}", path.display())))?
+            }
+            None => BTreeMap::new(),
+        };
+        let recorded = Recorded { clock, files };
+        for (file, entry) in &recorded.files {
+            let known = |name: &String| ERRNOS.iter().any(|(known, _)| known == name);
+            if entry.errno.as_ref().is_some_and(|name| !known(name)) {
+                return Err(Error::Failed(format!("{}: {file}: errno is none of {ERRNOS:?}", path.display())));
+            }
+        }
+        Ok(recorded)
+    }
+
+    /// The recorded error of a path or of a directory above it.
+    pub(super) fn errno(&self, path: &str) -> Option<Errno> {
+        Path::new(path).ancestors().find_map(|above| {
+            let name = self.files.get(above.to_str()?)?.errno.as_deref()?;
+            ERRNOS.iter().find(|(known, _)| *known == name).map(|(_, errno)| *errno)
+        })
+    }
+
+    pub(super) fn is_directory(&self, path: &str) -> bool {
+        self.files.get(path).is_some_and(|entry| entry.directory)
+    }
+
+    /// Replaces what a checkout of the tree can't tell by what was recorded, or by "not known".
+    pub(super) fn overlay(&self, path: &str, stat: &mut Stat) {
+        let unknown = Entry::default();
+        let entry = self.files.get(path).unwrap_or(&unknown);
+        if entry.directory {
+            stat.kind = FileKind::Directory;
+        }
+        stat.size = entry.size.unwrap_or(stat.size);
+        stat.inode = entry.inode.unwrap_or(0);
+        stat.mode = entry.mode.as_deref().and_then(|mode| u32::from_str_radix(mode, 8).ok()).unwrap_or(stat.mode);
+        (stat.modified, stat.changed, stat.born) = (entry.mtime, entry.ctime, entry.birth);
+        stat.fstype.clone_from(&entry.fstype);
+    }
+}

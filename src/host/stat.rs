@@ -1,0 +1,120 @@
+//! What `statx(2)` and `statfs(2)` say of a file.
+
+use std::fmt;
+use std::fs::Metadata;
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+use jiff::Timestamp;
+use nix::errno::Errno;
+use nix::sys::statfs::fstatfs;
+
+/// What kind of file a path leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link (only seen when links are not followed).
+    Link,
+    /// A named pipe.
+    Fifo,
+    /// A Unix socket.
+    Socket,
+    /// A block or character device.
+    Device,
+}
+
+impl FileKind {
+    pub(super) fn of(meta: &Metadata) -> FileKind {
+        let kind = meta.file_type();
+        if kind.is_file() {
+            FileKind::File
+        } else if kind.is_dir() {
+            FileKind::Directory
+        } else if kind.is_symlink() {
+            FileKind::Link
+        } else if kind.is_fifo() {
+            FileKind::Fifo
+        } else if kind.is_socket() {
+            FileKind::Socket
+        } else {
+            FileKind::Device
+        }
+    }
+}
+
+impl fmt::Display for FileKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FileKind::File => "a regular file",
+            FileKind::Directory => "a directory",
+            FileKind::Link => "a symbolic link",
+            FileKind::Fifo => "a FIFO",
+            FileKind::Socket => "a socket",
+            FileKind::Device => "a device",
+        })
+    }
+}
+
+/// A file's metadata. A time that is not known is `None`, never 1970.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stat {
+    /// What it is.
+    pub kind: FileKind,
+    /// Bytes.
+    pub size: u64,
+    /// Inode number; 0 when not known.
+    pub inode: u64,
+    /// Permission bits.
+    pub mode: u32,
+    /// Modification time.
+    pub modified: Option<Timestamp>,
+    /// Inode change time.
+    pub changed: Option<Timestamp>,
+    /// Birth time: statx `stx_btime`; not kept by every file system and kernel.
+    pub born: Option<Timestamp>,
+    /// The file system it lies on, as `stat -f` names it.
+    pub fstype: Option<String>,
+}
+
+impl Stat {
+    pub(super) fn of(meta: &Metadata) -> Stat {
+        let nanoseconds = i32::try_from(meta.ctime_nsec()).unwrap_or(0);
+        Stat {
+            kind: FileKind::of(meta),
+            size: meta.len(),
+            inode: meta.ino(),
+            mode: meta.mode() & 0o7777,
+            modified: super::timestamp(meta.modified()),
+            changed: Timestamp::new(meta.ctime(), nanoseconds).ok(),
+            born: super::timestamp(meta.created()),
+            fstype: None,
+        }
+    }
+}
+
+/// The name of the file system that holds an open file; its magic number (`linux/magic.h`) in hex where it has none
+/// here.
+pub(super) fn fstype(fd: BorrowedFd) -> Result<String, Errno> {
+    // The constants' types differ between architectures, hence the comparison through i64.
+    let magic = i64::from(fstatfs(fd)?.filesystem_type().0) & 0xffff_ffff;
+    let name = match magic {
+        0x0102_1994 => "tmpfs",
+        0x8584_58f6 => "ramfs",
+        0x9fa0 => "proc",
+        0x6265_6572 => "sysfs",
+        0x27_e0eb => "cgroup",
+        0x6367_7270 => "cgroup2",
+        0xef53 => "ext4",
+        0x5846_5342 => "xfs",
+        0x9123_683e => "btrfs",
+        0x794c_7630 => "overlay",
+        0x6969 => "nfs",
+        0x2fc1_2fc1 => "zfs",
+        0x7371_7368 => "squashfs",
+        other => return Ok(format!("{other:#x}")),
+    };
+    Ok(name.to_owned())
+}
