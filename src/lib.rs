@@ -1,6 +1,12 @@
 //! nodecheck finds the faults on a Kubernetes node that Kubernetes hides.
+pub mod catalog;
+pub mod check;
+pub mod config;
+pub mod definition;
 pub mod history;
 pub mod host;
+pub mod probe;
+pub mod render;
 pub mod status;
 pub mod threshold;
 pub mod verdict;

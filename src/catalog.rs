@@ -1,0 +1,167 @@
+//! Definitions: `checks/` built in, then `/etc/nodecheck/checks.d`, then single keys of `nodecheck.toml`, then the
+//! command line. A wrong one makes its own check UNKNOWN and blinds no other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::check::Check;
+use crate::config::{Entry, Fault, Origin, Settings, entries, near};
+use crate::definition;
+use crate::host::{Error, Host, SMALL, optional, printable};
+
+/// The definitions that are part of the binary: name and text.
+pub static BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/checks.rs"));
+
+/// Definitions of the site, one file a check; a file of a built-in's name replaces it whole.
+pub const CHECKS_D: &str = "/etc/nodecheck/checks.d";
+/// The site's settings.
+pub const CONFIG: &str = "/etc/nodecheck/nodecheck.toml";
+
+/// All checks of a node, each usable or with what is wrong with it.
+#[derive(Default)]
+pub struct Catalog {
+    layers: BTreeMap<String, Vec<Entry>>,
+    faults: BTreeMap<String, Vec<Fault>>,
+    /// The settings that do not belong to one check.
+    pub settings: Settings,
+    /// Faults that belong to no check.
+    pub general: Vec<Fault>,
+    /// Why no setting of the site can be trusted: its file can't be read or parsed. Every check says so.
+    pub unreadable: Option<String>,
+}
+
+impl Catalog {
+    /// The built-in definitions alone.
+    pub fn built_in() -> Catalog {
+        let mut catalog = Catalog::default();
+        for (name, text) in BUILT_IN {
+            catalog.add_definition(name, name, text, true);
+        }
+        catalog
+    }
+
+    /// Everything that holds for a node: built-in definitions, its checks.d and its nodecheck.toml (or `given`, the
+    /// name and text of a file that the user named).
+    pub fn load(host: &Host, given: Option<(&str, &str)>) -> Catalog {
+        let mut catalog = Catalog::built_in();
+        match optional(host.list(CHECKS_D, 4096)) {
+            Ok(names) => names.unwrap_or_default().iter().for_each(|name| {
+                let name = name.to_string_lossy();
+                if let Some(check) = name.strip_suffix(".toml").filter(|stem| !stem.starts_with('.')) {
+                    catalog.add_file(host, check, &format!("{CHECKS_D}/{name}"));
+                }
+            }),
+            Err(error) => catalog.distrust(CHECKS_D, error.to_string()),
+        }
+        match given {
+            Some((file, text)) => catalog.add_config(file, text),
+            None => match optional(read_text(host, CONFIG)) {
+                Ok(Some(text)) => catalog.add_config(CONFIG, &text),
+                Ok(None) => {}
+                Err(error) => catalog.distrust(CONFIG, error.to_string()),
+            },
+        }
+        catalog
+    }
+
+    fn add_file(&mut self, host: &Host, check: &str, file: &str) {
+        match read_text(host, file) {
+            Ok(text) => self.add_definition(check, file, &text, false),
+            Err(error) => {
+                let origin = Origin::File { file: printable(file), line: 1 };
+                self.layers.entry(check.to_owned()).or_default();
+                self.faults.entry(check.to_owned()).or_default().push(Fault::new(&origin, error.to_string()));
+            }
+        }
+    }
+
+    /// Adds a whole definition, replacing what there was of that name.
+    pub fn add_definition(&mut self, name: &str, file: &str, text: &str, built_in: bool) {
+        let (entries, mut faults) = entries(file, text, built_in);
+        if !definition::is_name(name) {
+            let origin = Origin::File { file: printable(file), line: 1 };
+            let message = format!("'{}' is no name for a check: use a-z, 0-9 and -", printable(name));
+            faults.push(Fault::new(&origin, message));
+        }
+        self.layers.insert(name.to_owned(), entries);
+        self.faults.insert(name.to_owned(), faults);
+    }
+
+    fn add_config(&mut self, file: &str, text: &str) {
+        let (entries, syntax) = entries(file, text, false);
+        if let Some(first) = syntax.first() {
+            self.unreadable = Some(first.to_string());
+        }
+        let (settings, overrides, faults) = Settings::take(entries);
+        self.settings = settings;
+        self.general.extend(syntax.into_iter().chain(faults));
+        for mut entry in overrides {
+            let name = entry.path.remove(1);
+            entry.path.remove(0);
+            match self.layers.get_mut(&name) {
+                Some(layers) if entry.path.is_empty() => {
+                    if !entry.value.as_table().is_some_and(toml::Table::is_empty) {
+                        let message = format!("check.{name} must be a table");
+                        self.faults.entry(name).or_default().push(Fault::new(&entry.origin, message));
+                    } else {
+                        let _ = layers;
+                    }
+                }
+                Some(layers) => layers.push(entry),
+                None => {
+                    let known: Vec<&str> = self.layers.keys().map(String::as_str).collect();
+                    self.general.push(Fault::new(&entry.origin, crate::config::unknown_name("check", &name, &known)));
+                }
+            }
+        }
+        self.general.dedup();
+    }
+
+    fn distrust(&mut self, file: &str, reason: String) {
+        let origin = Origin::File { file: file.to_owned(), line: 1 };
+        self.general.push(Fault::new(&origin, reason.clone()));
+        self.unreadable = Some(reason);
+    }
+
+    /// The names of all checks, the unusable ones included.
+    pub fn names(&self) -> Vec<&str> {
+        self.layers.keys().map(String::as_str).collect()
+    }
+
+    /// One check with `options` of the command line on top; `None` when there is no such name.
+    pub fn check(&self, name: &str, options: &[Entry]) -> Option<Result<Arc<Check>, Vec<Fault>>> {
+        let layers = self.layers.get(name)?;
+        let mut faults = self.faults.get(name).cloned().unwrap_or_default();
+        let all = layers.iter().chain(options).cloned();
+        match definition::build(name, all) {
+            Ok(check) if faults.is_empty() => Some(Ok(Arc::new(check))),
+            Ok(_) => Some(Err(faults)),
+            Err(more) => {
+                faults.extend(more);
+                Some(Err(faults))
+            }
+        }
+    }
+
+    /// Every fault there is, for `check-config`.
+    pub fn all_faults(&self) -> Vec<Fault> {
+        let own = self.layers.keys().filter_map(|name| self.check(name, &[])?.err());
+        self.general.iter().cloned().chain(own.flatten()).collect()
+    }
+
+    /// What to say to someone who asked for a check that there is none of.
+    pub fn no_such(&self, name: &str) -> String {
+        let known = self.names();
+        let near = near(name, &known);
+        let shown = printable(&name.chars().take(100).collect::<String>());
+        match near.is_empty() {
+            true => format!("no check is named '{shown}'; known: {}", known.join(", ")),
+            false => format!("no check is named '{shown}'; did you mean {}?", near.join(" or ")),
+        }
+    }
+}
+
+fn read_text(host: &Host, path: &str) -> Result<String, Error> {
+    let bytes = host.read(path, SMALL)?;
+    String::from_utf8(bytes).map_err(|_| Error::Failed(format!("{} is not UTF-8 text", printable(path))))
+}

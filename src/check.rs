@@ -1,0 +1,272 @@
+//! A definition bound to its probe: one look, and the verdict that follows from it.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::definition::{Absent, Definition};
+use crate::history::{History, Past, Streak, Trace};
+use crate::host::clock::spoken;
+use crate::host::{Error, Host, Moment, machine};
+use crate::probe::Look;
+use crate::status::Status;
+use crate::threshold::{Range, Threshold};
+use crate::verdict::{Assessment, Finding, Judged, Metric, MetricSpec, Unit, Verdict};
+
+/// The note that says when a check's component was last on this node.
+const COMPONENT: &str = "component";
+
+/// A named question that can be asked.
+pub struct Check {
+    /// Its definition.
+    pub definition: Definition,
+    /// What its probe measures with these parameters.
+    pub metrics: Vec<MetricSpec>,
+    look: Box<dyn Look>,
+    /// The look that did not end in time, while it lasts.
+    overdue: Mutex<Option<(Timestamp, Weak<()>)>>,
+}
+
+/// What one look came to, before thresholds.
+struct Examined {
+    result: Result<Assessment, Error>,
+    past: Past,
+    now: Moment,
+}
+
+impl Check {
+    /// Binds a definition to its probe.
+    pub fn new(definition: Definition, look: Box<dyn Look>, metrics: Vec<MetricSpec>) -> Check {
+        Check { definition, metrics, look, overdue: Mutex::default() }
+    }
+
+    /// The check's name.
+    pub fn name(&self) -> &str {
+        &self.definition.name
+    }
+
+    /// Looks once, within the definition's deadline and `patience`, and judges. Never fails: what went wrong is in
+    /// the verdict.
+    pub fn run(self: &Arc<Self>, host: &Arc<Host>, history: &Arc<History>, patience: Duration) -> Verdict {
+        let deadline = self.definition.deadline.min(patience);
+        let begun = machine::wall_clock();
+        let unknown = |reason: String| Verdict::unknown(self.name(), reason, begun);
+        if let Some(since) = self.overdue_since() {
+            return unknown(format!("the look that began at {since:.0} is still running; no second one is started"));
+        }
+        let alive = Arc::new(());
+        let still = Arc::downgrade(&alive);
+        let work = {
+            let (check, host, history) = (self.clone(), host.clone(), history.clone());
+            move || {
+                let verdict = check.run_here(&host, &history);
+                drop(alive);
+                verdict
+            }
+        };
+        match machine::within(self.name(), deadline, work) {
+            Ok(Some(Ok(verdict))) => verdict,
+            Ok(Some(Err(panic))) => unknown(format!("internal error, please report it: {}", panic_text(&*panic))),
+            Ok(None) => {
+                *self.overdue.lock().unwrap_or_else(PoisonError::into_inner) = Some((begun, still));
+                let place = host.busy_with().map(|path| format!(" (in {path})")).unwrap_or_default();
+                unknown(format!("the look did not end within {}{place}", humantime::format_duration(deadline)))
+            }
+            Err(error) => unknown(error.to_string()),
+        }
+    }
+
+    /// When the look began that is past its deadline and whose thread has not returned: a hung mount costs one thread.
+    fn overdue_since(&self) -> Option<Timestamp> {
+        let overdue = self.overdue.lock().unwrap_or_else(PoisonError::into_inner);
+        overdue.as_ref().filter(|(_, still)| still.strong_count() > 0).map(|(begun, _)| *begun)
+    }
+
+    /// Looks and judges on this thread.
+    pub fn run_here(&self, host: &Host, history: &History) -> Verdict {
+        let seen = self.examine(host, history);
+        let verdict = self.judge(&seen);
+        if self.definition.confirm > 1 && seen.past.not_kept.is_none() && seen.result.is_ok() {
+            return self.confirm(verdict, &seen, history);
+        }
+        verdict
+    }
+
+    fn examine(&self, host: &Host, history: &History) -> Examined {
+        let now = host.now();
+        let mut past = history.load(self.name(), &now);
+        past.window = self.definition.window;
+        let result = self.look.look(host, &past).map(|looked| {
+            let trace = looked.trace().group(COMPONENT, [(String::new(), String::new())]);
+            past = history.record(self.name(), &now, &trace, None);
+            past.window = self.definition.window;
+            looked.assess(&past, &now)
+        });
+        Examined { result, past, now }
+    }
+
+    fn judge(&self, seen: &Examined) -> Verdict {
+        let mut verdict = match &seen.result {
+            Ok(assessment) => self.judge_assessment(assessment, &seen.now),
+            Err(Error::Absent(what)) => self.judge_absent(what, seen),
+            Err(error) => Verdict::unknown(self.name(), error.to_string(), seen.now.wall),
+        };
+        let remarks = seen.past.remarks.iter().cloned();
+        let not_kept = seen.past.not_kept.iter().map(|why| format!("this look could not be recorded: {why}"));
+        verdict.findings.extend(remarks.chain(not_kept).map(Finding::fact));
+        verdict
+    }
+
+    fn judge_absent(&self, what: &str, seen: &Examined) -> Verdict {
+        let mut verdict = Verdict::unknown(self.name(), format!("not on this node: {what}"), seen.now.wall);
+        match seen.past.note(COMPONENT) {
+            // What was here once and is gone is never "not applicable".
+            Some(note) => {
+                verdict.summary = format!("{what}, but it was on this node until {:.0}", note.last.wall);
+                verdict.advice.clone_from(&self.definition.advice);
+            }
+            None => {
+                verdict.not_here = Some(what.to_owned());
+                if self.definition.absent == Absent::Ok {
+                    verdict.status = Status::Ok;
+                }
+            }
+        }
+        verdict
+    }
+
+    fn judge_assessment(&self, assessment: &Assessment, now: &Moment) -> Verdict {
+        let mut findings = assessment.findings.clone();
+        // The state that the probe's own sentence on line 1 stands for.
+        let mut by_main = Status::Ok;
+        let mut metrics = Vec::new();
+        for metric in &assessment.metrics {
+            let threshold = self.definition.thresholds.get(metric.spec.name).copied().unwrap_or_default();
+            let (status, range) = threshold.judge(metric.value);
+            if self.is_main(metric) {
+                by_main = status;
+            } else if let Some(range) = range {
+                findings.push(Finding::new(status, format!("{} is {}, range {range}", metric.spec.name, metric)));
+            }
+            metrics.push(Judged { metric: metric.clone(), threshold });
+        }
+        let value = |name: &str| assessment.metrics.iter().find(|m| m.spec.name == name).map(|m| m.value);
+        for rule in self.definition.rules.iter().filter(|rule| rule.holds(value)) {
+            findings.push(Finding::new(rule.state, format!("the rule holds: {rule}")));
+        }
+        if findings.is_empty() && metrics.is_empty() {
+            return Verdict::unknown(self.name(), "the look found nothing to judge by", now.wall);
+        }
+        findings.sort_by_key(|finding| finding.status.rank());
+        let worst = findings.first().map_or(Status::Ok, |finding| finding.status);
+        let mut verdict = Verdict {
+            check: self.name().to_owned(),
+            status: by_main.worst(worst),
+            summary: self.summary(assessment),
+            metrics,
+            advice: String::new(),
+            at: now.wall,
+            not_here: None,
+            findings,
+        };
+        // Line 1 must hold the reason for the state.
+        if verdict.status != by_main {
+            verdict.lead_with_worst();
+        }
+        if verdict.status != Status::Ok {
+            verdict.advice.clone_from(&self.definition.advice);
+        }
+        self.grace(verdict, now)
+    }
+
+    /// The probe's sentence, with the next limit of the main metric in it.
+    fn summary(&self, assessment: &Assessment) -> String {
+        let mut text = assessment.summary.clone();
+        let main = assessment.metrics.iter().find(|metric| self.is_main(metric) && metric.value != 0.0);
+        if let Some(limit) = main.and_then(|metric| {
+            let threshold = self.definition.thresholds.get(metric.spec.name)?;
+            limit_text(threshold, metric)
+        }) {
+            text.push_str(&format!(" ({limit})"));
+        }
+        if !assessment.detail.is_empty() {
+            text.push_str(": ");
+            text.push_str(&assessment.detail);
+        }
+        text
+    }
+
+    fn is_main(&self, metric: &Metric) -> bool {
+        self.definition.main.as_deref() == Some(metric.spec.name)
+    }
+
+    /// Shortly after boot a node is allowed to be incomplete; what could not be measured is still said.
+    fn grace(&self, mut verdict: Verdict, now: &Moment) -> Verdict {
+        let left = now.uptime.and_then(|up| Duration::try_from_secs_f64(self.definition.grace.as_secs_f64() - up).ok());
+        if let (Some(left), Status::Warning | Status::Critical) = (left.filter(|d| !d.is_zero()), verdict.status) {
+            verdict.summary = format!("{} after {} of boot grace: {}", verdict.status, spoken(left), verdict.summary);
+            verdict.status = Status::Ok;
+        }
+        verdict
+    }
+
+    /// Lets a state get worse only after `confirm` looks in a row that said so.
+    fn confirm(&self, mut verdict: Verdict, seen: &Examined, history: &History) -> Verdict {
+        let raw = verdict.status;
+        let now = &seen.now;
+        let before = seen.past.streak().cloned();
+        let told = before.as_ref().map_or(Status::Ok, |streak| streak.told);
+        let mut next = Streak { told: raw, worse: 0, counted: now.clone() };
+        if raw.rank() < told.rank() {
+            let before = before.filter(|streak| streak.worse > 0);
+            // A second question within half an interval is a re-check of the same look.
+            let again = before.as_ref().is_some_and(|s| now.since(&s.counted) < self.definition.interval / 2);
+            next.worse = before.as_ref().map_or(0, |s| s.worse) + u32::from(!again);
+            if let (true, Some(before)) = (again, before) {
+                next.counted = before.counted;
+            }
+            if next.worse < self.definition.confirm {
+                next.told = told;
+                let count = format!("seen in {} of {} looks", next.worse, self.definition.confirm);
+                verdict.summary = format!("{raw} not confirmed yet ({count}): {}", verdict.summary);
+                verdict.status = told;
+            } else {
+                next.worse = 0;
+            }
+        }
+        history.record(self.name(), now, &Trace::default(), Some(next));
+        verdict
+    }
+}
+
+/// What `catch_unwind` caught, as text.
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("panic").to_owned()
+}
+
+/// A value in the words of its unit.
+pub fn spoken_value(value: f64, unit: Unit) -> String {
+    match (unit, Duration::try_from_secs_f64(value)) {
+        (Unit::Seconds, Ok(duration)) => spoken(duration),
+        _ => format!("{value}{}", unit.suffix()),
+    }
+}
+
+/// The limit that matters next: the one that was passed at CRITICAL, else the one ahead.
+fn limit_text(threshold: &Threshold, metric: &Metric) -> Option<String> {
+    let say = |range: Range| match range.upper_limit() {
+        Some(limit) => spoken_value(limit, metric.spec.unit),
+        None => format!("range {range}"),
+    };
+    let (warning, critical) = (threshold.warning, threshold.critical);
+    match threshold.judge(metric.value).0 {
+        Status::Critical => critical.map(|range| format!("limit {}", say(range))),
+        Status::Ok if warning.is_some() => warning.map(|range| format!("WARNING at {}", say(range))),
+        _ => critical.map(|range| format!("CRITICAL at {}", say(range))),
+    }
+}
+
+#[cfg(test)]
+mod tests;
