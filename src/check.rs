@@ -70,7 +70,7 @@ impl Check {
             Ok(Some(Err(panic))) => unknown(format!("internal error, please report it: {}", panic_text(&*panic))),
             Ok(None) => {
                 *self.overdue.lock().unwrap_or_else(PoisonError::into_inner) = Some((begun, still));
-                let place = host.busy_with().map(|path| format!(" (in {path})")).unwrap_or_default();
+                let place = host.busy_with().map(|path| format!(" (at: {path})")).unwrap_or_default();
                 unknown(format!("the look did not end within {}{place}", humantime::format_duration(deadline)))
             }
             Err(error) => unknown(error.to_string()),
@@ -99,6 +99,7 @@ impl Check {
         past.window = self.definition.window;
         let result = self.look.look(host, &past).map(|looked| {
             let trace = looked.trace().group(COMPONENT, [(String::new(), String::new())]);
+            host.doing("recording the look");
             past = history.record(self.name(), &now, &trace, None);
             past.window = self.definition.window;
             looked.assess(&past, &now)

@@ -199,10 +199,7 @@ impl History {
             }
             Store::Directory(dir) => match read(dir, check) {
                 Ok(record) => from_record(record, now),
-                Err(reason) => Past {
-                    remarks: vec![format!("the history of this check can't be read ({reason}); judged without it")],
-                    ..Past::default()
-                },
+                Err(reason) => Past { remarks: vec![unread(&reason)], ..Past::default() },
             },
         }
     }
@@ -244,12 +241,14 @@ fn record_in(dir: &StateDir, check: &str, now: &Moment, trace: &Trace, streak: O
     let mut past = match read(dir, check) {
         Ok(record) => from_record(record, now),
         Err(reason) => {
-            let aside = match &lock {
-                Ok(lock) => lock.set_aside(&file_name(check)).map_err(|e| e.to_string()),
-                Err(error) => Err(error.to_string()),
+            let remark = match lock.as_ref().ok().map(|lock| lock.set_aside(&file_name(check))) {
+                None => unread(&reason),
+                Some(Ok(aside)) => {
+                    let aside = aside.display();
+                    format!("the history of this check could not be read ({reason}); kept as {aside}, it begins anew")
+                }
+                Some(Err(error)) => format!("{}; it can't be set aside either: {error}", unread(&reason)),
             };
-            let kept = aside.map_or_else(|e| format!("it stays in place: {e}"), |p| format!("kept as {}", p.display()));
-            let remark = format!("the history of this check could not be read ({reason}; {kept}); it begins anew");
             Past { remarks: vec![printable(&remark)], ..Past::default() }
         }
     };
@@ -266,6 +265,10 @@ fn record_in(dir: &StateDir, check: &str, now: &Moment, trace: &Trace, streak: O
         Ok(_) => {}
     }
     past
+}
+
+fn unread(reason: &str) -> String {
+    printable(&format!("the history of this check can't be read ({reason}); judged without it"))
 }
 
 fn file_name(check: &str) -> String {

@@ -48,7 +48,7 @@ pub struct Host {
     recording: Option<Recording>,
     /// One look has one moment.
     moment: OnceLock<Moment>,
-    /// The path that is being looked at, to be named when the look hangs.
+    /// What is being done, to be named when the look hangs.
     busy: Mutex<String>,
 }
 
@@ -114,7 +114,12 @@ impl Host {
         self.moment.get_or_init(|| self.read_clocks()).clone()
     }
 
-    /// The path that was opened last; where a look that does not end hangs.
+    /// Says what is being done, for the message when it does not end.
+    pub fn doing(&self, what: &str) {
+        what.clone_into(&mut self.busy.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The path that was opened last, or what was begun since; where a look that does not end hangs.
     pub fn busy_with(&self) -> Option<String> {
         let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         (!busy.is_empty()).then(|| printable(&busy))
@@ -235,7 +240,7 @@ impl Host {
     }
 
     fn open_fd(&self, path: &str, flags: OFlag) -> Result<std::os::fd::OwnedFd, Errno> {
-        path.clone_into(&mut self.busy.lock().unwrap_or_else(PoisonError::into_inner));
+        self.doing(path);
         if let Source::Scenario(recorded) = &*self.source
             && let Some(errno) = recorded.errno(path)
         {

@@ -98,7 +98,8 @@ impl Stat {
 /// The name of the file system that holds an open file; its magic number (`linux/magic.h`) in hex where it has none
 /// here.
 pub(super) fn fstype(fd: BorrowedFd) -> Result<String, Errno> {
-    // The constants' types differ between architectures, hence the comparison through i64.
+    // The field's type differs between architectures.
+    #[allow(clippy::useless_conversion)]
     let magic = i64::from(fstatfs(fd)?.filesystem_type().0) & 0xffff_ffff;
     let name = match magic {
         0x0102_1994 => "tmpfs",

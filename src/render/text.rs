@@ -38,7 +38,7 @@ pub fn plugin(verdict: &Verdict, verbose: bool) -> String {
 }
 
 fn first_line(verdict: &Verdict) -> String {
-    let mut line = format!("{} - {}: {}", verdict.status, verdict.check, clean(&verdict.summary));
+    let mut line = format!("{} - {}: {}", verdict.status, clean(&verdict.check), clean(&verdict.summary));
     if !verdict.metrics.is_empty() {
         line.push_str(" | ");
         line.push_str(&verdict.metrics.iter().map(perfdata).collect::<Vec<_>>().join(" "));
