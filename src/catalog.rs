@@ -21,6 +21,8 @@ pub const CONFIG: &str = "/etc/nodecheck/nodecheck.toml";
 #[derive(Default)]
 pub struct Catalog {
     layers: BTreeMap<String, Vec<Entry>>,
+    /// Where each definition begins.
+    places: BTreeMap<String, Origin>,
     faults: BTreeMap<String, Vec<Fault>>,
     /// The settings that do not belong to one check.
     pub settings: Settings,
@@ -69,8 +71,9 @@ impl Catalog {
             Ok(text) => self.add_definition(check, file, &text, false),
             Err(error) => {
                 let origin = Origin::File { file: printable(file), line: 1 };
-                self.layers.entry(check.to_owned()).or_default();
-                self.faults.entry(check.to_owned()).or_default().push(Fault::new(&origin, error.to_string()));
+                self.layers.insert(check.to_owned(), Vec::new());
+                self.faults.insert(check.to_owned(), vec![Fault::new(&origin, error.to_string())]);
+                self.places.insert(check.to_owned(), origin);
             }
         }
     }
@@ -78,13 +81,14 @@ impl Catalog {
     /// Adds a whole definition, replacing what there was of that name.
     pub fn add_definition(&mut self, name: &str, file: &str, text: &str, built_in: bool) {
         let (entries, mut faults) = entries(file, text, built_in);
+        let origin = if built_in { Origin::BuiltIn } else { Origin::File { file: printable(file), line: 1 } };
         if !definition::is_name(name) {
-            let origin = Origin::File { file: printable(file), line: 1 };
             let message = format!("'{}' is no name for a check: use a-z, 0-9 and -", printable(name));
             faults.push(Fault::new(&origin, message));
         }
         self.layers.insert(name.to_owned(), entries);
         self.faults.insert(name.to_owned(), faults);
+        self.places.insert(name.to_owned(), origin);
     }
 
     fn add_config(&mut self, file: &str, text: &str) {
@@ -99,13 +103,10 @@ impl Catalog {
             let name = entry.path.remove(1);
             entry.path.remove(0);
             match self.layers.get_mut(&name) {
-                Some(layers) if entry.path.is_empty() => {
-                    if !entry.value.as_table().is_some_and(toml::Table::is_empty) {
-                        let message = format!("check.{name} must be a table");
-                        self.faults.entry(name).or_default().push(Fault::new(&entry.origin, message));
-                    } else {
-                        let _ = layers;
-                    }
+                Some(_) if entry.path.is_empty() && entry.value.as_table().is_some_and(toml::Table::is_empty) => {}
+                Some(_) if entry.path.is_empty() => {
+                    let message = format!("check.{name} must be a table");
+                    self.faults.entry(name).or_default().push(Fault::new(&entry.origin, message));
                 }
                 Some(layers) => layers.push(entry),
                 None => {
@@ -133,11 +134,13 @@ impl Catalog {
         let layers = self.layers.get(name)?;
         let mut faults = self.faults.get(name).cloned().unwrap_or_default();
         let all = layers.iter().chain(options).cloned();
-        match definition::build(name, all) {
+        match definition::build(name, self.places.get(name).unwrap_or(&Origin::BuiltIn), all) {
             Ok(check) if faults.is_empty() => Some(Ok(Arc::new(check))),
             Ok(_) => Some(Err(faults)),
             Err(more) => {
-                faults.extend(more);
+                // Of a file with wrong syntax, or that could not be read, missing keys say nothing new.
+                let broken = !faults.is_empty();
+                faults.extend(more.into_iter().filter(|fault| !broken || !fault.is_missing_key()));
                 Some(Err(faults))
             }
         }

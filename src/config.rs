@@ -33,6 +33,8 @@ impl fmt::Display for Origin {
     }
 }
 
+const MISSING: &str = "is missing";
+
 /// Something wrong in what a person wrote.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{origin}: {message}")]
@@ -47,6 +49,16 @@ impl Fault {
     /// A fault at a place.
     pub fn new(origin: &Origin, message: impl Into<String>) -> Fault {
         Fault { origin: origin.clone(), message: message.into() }
+    }
+
+    /// A key that had to be there.
+    pub fn missing_key(origin: &Origin, key: &str) -> Fault {
+        Fault::new(origin, format!("the key '{key}' {MISSING}"))
+    }
+
+    /// Whether it is of [`Fault::missing_key`].
+    pub fn is_missing_key(&self) -> bool {
+        self.message.ends_with(MISSING)
     }
 }
 

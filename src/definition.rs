@@ -70,17 +70,14 @@ pub fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(fits) && !name.starts_with('-') && !name.ends_with('-')
 }
 
-/// Builds a check from its settings; a later one replaces an earlier one of the same path.
-pub fn build(name: &str, entries: impl IntoIterator<Item = Entry>) -> Result<Check, Vec<Fault>> {
+/// Builds a check from its settings; a later one replaces an earlier one of the same path. `whole` is the place to
+/// name for what is missing.
+pub fn build(name: &str, whole: &Origin, entries: impl IntoIterator<Item = Entry>) -> Result<Check, Vec<Fault>> {
     let mut newest: BTreeMap<String, Entry> = BTreeMap::new();
     for entry in entries {
         newest.insert(entry.dotted(), entry);
     }
     let mut draft = Draft::default();
-    let whole = newest.values().next().map_or(Origin::BuiltIn, |entry| match &entry.origin {
-        Origin::File { file, .. } => Origin::File { file: file.clone(), line: 1 },
-        other => other.clone(),
-    });
     for entry in newest.values() {
         let path: Vec<&str> = entry.path.iter().map(String::as_str).collect();
         match path.as_slice() {
@@ -96,10 +93,10 @@ pub fn build(name: &str, entries: impl IntoIterator<Item = Entry>) -> Result<Che
             [] => {}
         }
     }
-    let summary = draft.text(&newest, "summary", &whole);
-    let why = draft.text(&newest, "why", &whole);
-    let advice = draft.text(&newest, "advice", &whole);
-    let probe = draft.text(&newest, "probe", &whole);
+    let summary = draft.text(&newest, "summary", whole);
+    let why = draft.text(&newest, "why", whole);
+    let advice = draft.text(&newest, "advice", whole);
+    let probe = draft.text(&newest, "probe", whole);
     let seconds = Duration::from_secs;
     let interval = draft.duration(&newest, "interval", seconds(60), seconds(1));
     let deadline = draft.duration(&newest, "deadline", seconds(5), Duration::from_millis(1));
@@ -120,7 +117,7 @@ pub fn build(name: &str, entries: impl IntoIterator<Item = Entry>) -> Result<Che
         Ok(look) => look,
         Err(error) => {
             if draft.faults.is_empty() {
-                draft.faults.push(Fault::new(&whole, error.message().trim()));
+                draft.faults.push(Fault::new(whole, error.message().trim()));
             }
             return Err(draft.faults);
         }
@@ -173,7 +170,7 @@ impl Draft {
 
     fn text(&mut self, all: &Entries, key: &str, whole: &Origin) -> String {
         match all.get(key) {
-            None => self.faults.push(Fault::new(whole, format!("the key '{key}' is missing"))),
+            None => self.faults.push(Fault::missing_key(whole, key)),
             Some(entry) => match entry.value.as_str().map(str::trim) {
                 Some(text) if !text.is_empty() => return text.to_owned(),
                 _ => self.fault(entry, format!("{key} must be a text that is not empty")),

@@ -1,13 +1,38 @@
 //! nodecheck finds the faults on a Kubernetes node that Kubernetes hides.
+//!
+//! # The map
+//!
+//! ```text
+//! kernel / file --Host--> bytes --parse--> value --Probe::observe--> Observation --trace--> Past
+//!    (host)               (parse, pure)                                   |                   |
+//!                                                                         +--Probe::assess----+
+//!                                                                                  v
+//! Verdict <-- Check: thresholds and rules on metrics by name <-- Assessment (metrics + findings)
+//!    | render
+//!    +--> stdout + exit code (main.rs); NRPE packet; JSON; Prometheus text
+//! ```
+//!
+//! Begin with [`probe::Probe`], a kind of looking, and [`check::Check`], a named question that uses one. [`definition`]
+//! turns TOML into checks, [`catalog`] gathers them, [`node::Node`] is all of a node that a command needs, and
+//! [`command`] is what each command does. [`host`] is the only place that touches the node, [`history`] the only one
+//! that knows what was seen before, [`serve`] the only async code.
+//!
+//! Missing is not zero: absent, denied and failed are three things ([`host::Error`]), and what can't be measured is
+//! UNKNOWN, never OK and never CRITICAL.
+
 pub mod catalog;
 pub mod check;
+pub mod cli;
+pub mod command;
 pub mod config;
 pub mod definition;
 pub mod history;
 pub mod host;
+pub mod node;
 pub mod parse;
 pub mod probe;
 pub mod render;
+pub mod scenario;
 pub mod serve;
 pub mod status;
 pub mod threshold;

@@ -1,6 +1,66 @@
 //! Arguments in, exit code out. The only file that knows the number.
 
+use std::io::{self, Write};
+use std::process::exit;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use nodecheck::cli::{Cli, Command, arguments};
+use nodecheck::command::{Output, execute};
+use nodecheck::host::machine;
+
 fn main() {
-    println!("UNKNOWN - nodecheck: there is no check yet");
-    std::process::exit(3);
+    machine::hold_signals();
+    std::panic::set_hook(Box::new(|panic| {
+        let _ = writeln!(io::stderr(), "nodecheck: {panic}");
+    }));
+    let result = std::panic::catch_unwind(|| match Cli::try_parse_from(arguments(std::env::args_os())) {
+        Ok(cli) => {
+            if !matches!(cli.command, Command::Serve(_)) {
+                end_on_signal();
+            }
+            execute(&cli)
+        }
+        Err(error) => refused(&error),
+    });
+    let output = result.unwrap_or_else(|panic| {
+        Output::unknown(format!("internal error, please report it: {}", nodecheck::check::panic_text(&*panic)))
+    });
+    print(output)
+}
+
+/// Help and version as a person asks for them are no error; everything else is UNKNOWN. Clap's own 2 would read as
+/// CRITICAL.
+fn refused(error: &clap::Error) -> Output {
+    let text = error.render().to_string();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Output { text, code: 0 },
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Output { text, code: 3 },
+        _ => {
+            let reason = text.trim_start_matches("error: ").trim();
+            let (first, rest) = reason.split_once('\n').unwrap_or((reason, ""));
+            let mut output = Output::unknown(first);
+            output.text.push_str(rest.trim_start());
+            output.text.push('\n');
+            output
+        }
+    }
+}
+
+/// Whoever stops us still gets an answer.
+fn end_on_signal() {
+    let wait = || {
+        if let Some(signal) = machine::wait_for_signal() {
+            print(Output::unknown(format!("stopped by {signal} before there was an answer")));
+        }
+    };
+    // Without the thread a signal waits until the look ends, which has a deadline.
+    let _ = std::thread::Builder::new().name("signals".to_owned()).spawn(wait);
+}
+
+/// Writes and ends. An answer that nobody could read is UNKNOWN.
+fn print(output: Output) -> ! {
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(output.text.as_bytes()).and_then(|()| stdout.flush());
+    exit(if written.is_ok() { i32::from(output.code) } else { 3 })
 }

@@ -1,7 +1,7 @@
 //! The machine this process runs on, whatever node it looks at: its clock, its signals, and files that the user named.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, IsTerminal, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
@@ -65,9 +65,12 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 
 /// The columns of the terminal on stdout; `None` where stdout is no terminal.
 pub fn terminal_width() -> Option<usize> {
-    let columns = terminal_size::terminal_size_of(std::io::stdout())?.0.0;
-    // A terminal that does not know its size says 0.
-    Some(if columns == 0 { 80 } else { usize::from(columns) })
+    let stdout = std::io::stdout();
+    if !stdout.is_terminal() {
+        return None;
+    }
+    // Some terminals (serial lines) do not know their size.
+    Some(terminal_size::terminal_size_of(stdout).map_or(80, |(width, _)| usize::from(width.0)))
 }
 
 fn polite_signals() -> SigSet {

@@ -157,7 +157,10 @@ impl Host {
         let file = self.regular(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?;
         let mut bytes = Vec::new();
         let read = file.take(limit).read_to_end(&mut bytes).map(|_| ()).map_err(errno_of);
-        self.note(path, || Seen::Content(bytes.clone()));
+        self.note(path, || match read {
+            Ok(()) => Seen::Content(bytes.clone()),
+            Err(errno) => Seen::Unreadable(errno),
+        });
         self.os(path, read)?;
         Ok(bytes)
     }
@@ -242,16 +245,22 @@ impl Host {
     fn open_fd(&self, path: &str, flags: OFlag) -> Result<std::os::fd::OwnedFd, Errno> {
         self.doing(path);
         if let Source::Scenario(recorded) = &*self.source
-            && let Some(errno) = recorded.errno(path)
+            && let Some(errno) = recorded.errno(path, !flags.contains(OFlag::O_PATH))
         {
             return Err(errno);
         }
-        match self.tree.open_at(path, flags) {
+        let opened = match self.tree.open_at(path, flags) {
             Err(Errno::ENOENT) if flags.contains(OFlag::O_PATH) && self.is_recorded_directory(path) => {
                 self.tree.open_at("/", flags)
             }
             result => result,
-        }
+        };
+        opened.inspect_err(|errno| {
+            self.note(path, || match flags.contains(OFlag::O_PATH) {
+                true => Seen::Refused(*errno),
+                false => Seen::Unreadable(*errno),
+            });
+        })
     }
 
     fn is_recorded_directory(&self, path: &str) -> bool {
@@ -265,10 +274,7 @@ impl Host {
     }
 
     fn os<T>(&self, path: &str, result: Result<T, Errno>) -> Result<T, Error> {
-        result.map_err(|errno| {
-            self.note(path, || Seen::Errno(errno));
-            Error::from_errno(path, errno)
-        })
+        result.map_err(|errno| Error::from_errno(path, errno))
     }
 }
 

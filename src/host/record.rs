@@ -21,7 +21,10 @@ pub(super) enum Seen {
     Names(Vec<OsString>),
     Link(PathBuf),
     Stat(Stat),
-    Errno(Errno),
+    /// The path could not be resolved or looked at.
+    Refused(Errno),
+    /// It is there, and could not be opened or read.
+    Unreadable(Errno),
 }
 
 /// All that was read, by path.
@@ -47,11 +50,17 @@ impl Recording {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (path, answers) in all.iter() {
             let place = root.join(path.trim_start_matches('/'));
-            if let Some(parent) = place.parent() {
+            // Only for what is there: a directory too many would be found by the replay.
+            let is_there = |seen: &Seen| !matches!(seen, Seen::Refused(_) | Seen::Unreadable(_));
+            if let Some(parent) = place.parent().filter(|_| answers.iter().any(is_there)) {
                 make_dir(parent)?;
             }
+            let lengths = answers.iter().map(|seen| if let Seen::Content(bytes) = seen { bytes.len() } else { 0 });
+            let longest = lengths.max().unwrap_or(0);
             for seen in answers {
                 match seen {
+                    // A head that was read beside the whole must not replace it.
+                    Seen::Content(bytes) if bytes.len() < longest => {}
                     Seen::Content(bytes) => write_new(&place, bytes)?,
                     Seen::Link(target) => ignore_existing(symlink(target, &place))?,
                     Seen::Names(names) => {
@@ -61,9 +70,13 @@ impl Recording {
                         }
                     }
                     // What is not there needs no file; the tree says so by itself.
-                    Seen::Errno(Errno::ENOENT | Errno::ENOTDIR) => {}
-                    Seen::Errno(errno) => {
+                    Seen::Refused(Errno::ENOENT | Errno::ENOTDIR)
+                    | Seen::Unreadable(Errno::ENOENT | Errno::ENOTDIR) => {}
+                    Seen::Refused(errno) => {
                         stats.entry(path).or_default().errno = Some(errno_name(*errno).to_owned());
+                    }
+                    Seen::Unreadable(errno) => {
+                        stats.entry(path).or_default().read_errno = Some(errno_name(*errno).to_owned());
                     }
                     Seen::Stat(stat) => {
                         match stat.kind {

@@ -41,6 +41,9 @@ pub(super) struct Entry {
     /// What every look at the path, or at anything below it, answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errno: Option<String>,
+    /// What opening or reading it answers, when it can be looked at all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_errno: Option<String>,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -68,6 +71,10 @@ pub(super) fn errno_name(errno: Errno) -> &'static str {
     ERRNOS.iter().find(|(_, e)| *e == errno).map_or("EIO", |(name, _)| name)
 }
 
+fn errno_of(name: &str) -> Option<Errno> {
+    ERRNOS.iter().find(|(known, _)| *known == name).map(|(_, errno)| *errno)
+}
+
 impl Recorded {
     pub(super) fn load(dir: &Path) -> Result<Recorded, Error> {
         let clock = dir.join("clock");
@@ -84,20 +91,22 @@ impl Recorded {
         };
         let recorded = Recorded { clock, files };
         for (file, entry) in &recorded.files {
-            let known = |name: &String| ERRNOS.iter().any(|(known, _)| known == name);
-            if entry.errno.as_ref().is_some_and(|name| !known(name)) {
-                return Err(Error::Failed(format!("{}: {file}: errno is none of {ERRNOS:?}", path.display())));
+            for name in entry.errno.iter().chain(&entry.read_errno) {
+                if errno_of(name).is_none() {
+                    return Err(Error::Failed(format!("{}: {file}: unknown errno {name}", path.display())));
+                }
             }
         }
         Ok(recorded)
     }
 
-    /// The recorded error of a path or of a directory above it.
-    pub(super) fn errno(&self, path: &str) -> Option<Errno> {
-        Path::new(path).ancestors().find_map(|above| {
-            let name = self.files.get(above.to_str()?)?.errno.as_deref()?;
-            ERRNOS.iter().find(|(known, _)| *known == name).map(|(_, errno)| *errno)
-        })
+    /// The recorded error of a path or of a directory above it; `reading` counts what only forbids that.
+    pub(super) fn errno(&self, path: &str, reading: bool) -> Option<Errno> {
+        let own = self.files.get(path).and_then(|entry| entry.read_errno.as_deref()).filter(|_| reading);
+        let name = own.or_else(|| {
+            Path::new(path).ancestors().find_map(|above| self.files.get(above.to_str()?)?.errno.as_deref())
+        })?;
+        errno_of(name)
     }
 
     pub(super) fn is_directory(&self, path: &str) -> bool {

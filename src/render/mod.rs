@@ -7,7 +7,7 @@ mod text;
 
 pub use json::{SCHEMA, json};
 pub use prometheus::prometheus;
-pub use table::{Style, table};
+pub use table::{Style, table, wrap};
 pub use text::{clean, plugin};
 
 use crate::status::Status;

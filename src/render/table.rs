@@ -88,7 +88,7 @@ fn paint(status: Status, width: usize, style: Style) -> String {
 }
 
 /// Breaks a text at spaces so that it fits between `indent` and `width`; words are never broken.
-fn wrap(text: &str, indent: usize, width: Option<usize>) -> String {
+pub fn wrap(text: &str, indent: usize, width: Option<usize>) -> String {
     let Some(room) = width.and_then(|width| width.checked_sub(indent)).filter(|room| *room >= 20) else {
         return text.to_owned();
     };

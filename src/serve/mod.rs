@@ -5,6 +5,7 @@ use std::io::Write;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+pub mod ask;
 pub mod cut;
 pub mod nrpe;
 

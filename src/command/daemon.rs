@@ -1,0 +1,100 @@
+//! `run` and the daemon: the question as it crosses the socket, on both sides.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Output, answer};
+use crate::cli::{Format, Global, Run};
+use crate::host::daemon::{Asked, ask};
+use crate::node::Node;
+use crate::render::Style;
+
+/// Where the daemon answers when nobody says otherwise.
+const SOCKET: &str = "/run/nodecheck/ask.sock";
+/// Rises when an older side could misunderstand; then `run` looks by itself.
+const PROTOCOL: u32 = 1;
+
+/// A `run`, without `--set`: parameters would let the asker choose what the daemon reads.
+#[derive(Serialize, Deserialize)]
+struct Question {
+    protocol: u32,
+    name: Option<String>,
+    warning: Vec<String>,
+    critical: Vec<String>,
+    timeout: f64,
+    verbose: bool,
+    format: Format,
+    color: bool,
+    width: Option<usize>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Reply {
+    protocol: u32,
+    code: u8,
+    text: String,
+}
+
+/// The path of the daemon's socket.
+pub(super) fn socket(node: &Node) -> PathBuf {
+    node.catalog.settings.ask_socket.clone().unwrap_or_else(|| PathBuf::from(SOCKET))
+}
+
+/// The daemon's answer; `Err` with a reason, or without one where there is no daemon, when `run` must look by itself.
+pub(super) fn ask_daemon(node: &Node, global: &Global, options: &Run, style: Style) -> Result<Output, Option<String>> {
+    let local = global.local || global.root.is_some() || global.scenario.is_some() || global.state_dir.is_some();
+    if local || !options.set.is_empty() {
+        return Err(None);
+    }
+    let question = Question {
+        protocol: PROTOCOL,
+        name: options.name.clone(),
+        warning: options.warning.clone(),
+        critical: options.critical.clone(),
+        timeout: options.timeout.as_secs_f64(),
+        verbose: options.verbose,
+        format: options.format,
+        color: style.color,
+        width: style.width,
+    };
+    let line = serde_json::to_string(&question).map_err(|error| Some(error.to_string()))?;
+    // The daemon keeps to the same patience; a little more lets its own sentence arrive.
+    match ask(&socket(node), &line, options.timeout + Duration::from_millis(500)) {
+        Ok(Asked::NoDaemon) => Err(None),
+        Ok(Asked::Refused(reason)) => Err(Some(reason)),
+        Ok(Asked::Answer(reply)) => match serde_json::from_str::<Reply>(&reply) {
+            Ok(reply) if reply.protocol == PROTOCOL && reply.code <= 3 => {
+                Ok(Output { text: reply.text, code: reply.code })
+            }
+            _ => Err(Some("the daemon is of another version".to_owned())),
+        },
+        Err(error) => Ok(Output::unknown(error)),
+    }
+}
+
+/// The daemon's side: answers one question.
+pub(super) fn reply(node: &Node, line: &str) -> String {
+    let output = match serde_json::from_str::<Question>(line) {
+        Ok(question) if question.protocol == PROTOCOL => {
+            let style = Style { color: question.color, width: question.width };
+            let options = Run {
+                all: question.name.is_none(),
+                name: question.name,
+                warning: question.warning,
+                critical: question.critical,
+                set: Vec::new(),
+                timeout: Duration::try_from_secs_f64(question.timeout).unwrap_or_default(),
+                verbose: question.verbose,
+                format: question.format,
+            };
+            answer(node, &Arc::new(node.host.again()), &options, style, None)
+        }
+        Ok(question) => Output::unknown(format!("the daemon does not speak version {}", question.protocol)),
+        Err(error) => Output::unknown(format!("the daemon did not understand: {error}")),
+    };
+    let reply = Reply { protocol: PROTOCOL, code: output.code, text: output.text };
+    serde_json::to_string(&reply).unwrap_or_default()
+}

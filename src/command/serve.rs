@@ -1,0 +1,133 @@
+//! `serve`: answers NRPE until SIGTERM.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Output, daemon};
+use crate::cli;
+use crate::host::machine;
+use crate::node::Node;
+use crate::render;
+use crate::serve::ask::{bind, unbind};
+use crate::serve::{Answer, Ask, Limits, nrpe};
+use crate::verdict::Verdict;
+
+/// The port that IANA registered for NRPE.
+const PORT: u16 = 5666;
+/// check_nrpe gives up after 10 s by default.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Answers a command by looking once.
+struct LookOnce(Arc<Node>);
+
+impl Ask for LookOnce {
+    fn ask(&self, command: &str, arguments: &[&str]) -> Answer {
+        // Sites name a command like the link that it stands for.
+        let name = cli::check_of_link(command).unwrap_or_else(|| command.to_owned());
+        let verdict = match arguments {
+            [] => self.0.ask(&Arc::new(self.0.host.again()), &name, None, PATIENCE),
+            _ => {
+                let reason = "arguments are not allowed over NRPE; set thresholds in nodecheck.toml on the node";
+                Verdict::unknown(&name, reason, machine::wall_clock())
+            }
+        };
+        Answer { code: verdict.status.code(), text: render::plugin(&verdict, false) }
+    }
+}
+
+pub(super) fn serve(node: Node, options: &cli::Serve) -> Output {
+    let addresses = match addresses(&node, options) {
+        Ok(addresses) => addresses,
+        Err(refused) => return refused,
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Output::unknown(format!("the server can't start: {error}")),
+    };
+    runtime.block_on(answer(Arc::new(node), &addresses))
+}
+
+/// Where to answer NRPE. The flag tells whether the address was asked for: then it must work.
+fn addresses(node: &Node, options: &cli::Serve) -> Result<Vec<(SocketAddr, bool)>, Output> {
+    let settings = &node.catalog.settings;
+    if !options.nrpe.or(settings.nrpe).unwrap_or(true) {
+        return Ok(Vec::new());
+    }
+    if !options.plain {
+        let reason = "NRPE over TLS is not built yet: use 'serve --plain', which answers on loopback addresses only, or \
+                      'serve --nrpe=off', which answers only 'nodecheck run' on this node";
+        return Err(Output::unknown(reason));
+    }
+    let mut asked = options.listen.clone();
+    if asked.is_empty() {
+        asked.extend(settings.listen);
+    }
+    if let Some(open) = asked.iter().find(|address| !address.ip().to_canonical().is_loopback()) {
+        let reason = "without TLS and a list of who may ask, only a loopback address can be served";
+        return Err(Output::unknown(format!("{open}: {reason}, for example --listen 127.0.0.1:{PORT}")));
+    }
+    if asked.is_empty() {
+        return Ok(vec![((Ipv4Addr::LOCALHOST, PORT).into(), true), ((Ipv6Addr::LOCALHOST, PORT).into(), false)]);
+    }
+    Ok(asked.into_iter().map(|address| (address, true)).collect())
+}
+
+async fn answer(node: Arc<Node>, addresses: &[(SocketAddr, bool)]) -> Output {
+    let ask: Arc<dyn Ask> = Arc::new(LookOnce(node.clone()));
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let until = || {
+        let mut stopped = stopped.clone();
+        async move {
+            let _ = stopped.wait_for(|stop| *stop).await;
+        }
+    };
+    let mut servers = tokio::task::JoinSet::new();
+    for (address, needed) in addresses {
+        match tokio::net::TcpListener::bind(address).await {
+            Err(error) if *needed => return Output::unknown(format!("can't answer NRPE on {address}: {error}")),
+            // A host without IPv6 is no reason not to answer.
+            Err(error) => eprintln!("nodecheck: not answering NRPE on {address}: {error}"),
+            Ok(listener) => {
+                let address = listener.local_addr().unwrap_or(*address);
+                eprintln!("nodecheck: answering NRPE without TLS on {address}");
+                servers.spawn(nrpe::serve(listener, ask.clone(), Limits::default(), until()));
+            }
+        }
+    }
+    let socket = daemon::socket(&node);
+    let mut bound = false;
+    match bind(&socket) {
+        Ok(listener) => {
+            eprintln!("nodecheck: answering 'nodecheck run' on {}", socket.display());
+            bound = true;
+            let answers = Arc::new(move |line: &str| daemon::reply(&node, line));
+            servers.spawn(crate::serve::ask::serve(listener, answers, until()));
+        }
+        Err(error) if servers.is_empty() => return Output::unknown(format!("{}: {error}", socket.display())),
+        Err(error) => eprintln!("nodecheck: not answering 'nodecheck run' on {}: {error}", socket.display()),
+    }
+    let (told, mut ending) = tokio::sync::mpsc::channel(1);
+    let waiting = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        while let Some(signal) = machine::wait_for_signal() {
+            match signal {
+                machine::Ending::Hangup => eprintln!("nodecheck: SIGHUP: settings are read at start only"),
+                machine::Ending::Stop(name) => {
+                    let _ = told.blocking_send(name);
+                    return;
+                }
+            }
+        }
+    });
+    if let Err(error) = waiting {
+        return Output::unknown(format!("no thread could be started: {error}"));
+    }
+    let signal = ending.recv().await.unwrap_or("a signal");
+    eprintln!("nodecheck: {signal}: ending");
+    let _ = stop.send(true);
+    while servers.join_next().await.is_some() {}
+    if bound {
+        unbind(&socket);
+    }
+    Output::ok("")
+}
