@@ -125,7 +125,6 @@ impl Check {
             // What was here once and is gone is never "not applicable".
             Some(note) => {
                 verdict.summary = format!("{what}, but it was on this node until {:.0}", note.last.wall);
-                verdict.advice.clone_from(&self.definition.advice);
             }
             None => {
                 verdict.not_here = Some(what.to_owned());
@@ -175,7 +174,8 @@ impl Check {
         if verdict.status != by_main {
             verdict.lead_with_worst();
         }
-        if verdict.status != Status::Ok {
+        // What could not be measured is no reason to do what the fault would need.
+        if matches!(verdict.status, Status::Warning | Status::Critical) {
             verdict.advice.clone_from(&self.definition.advice);
         }
         self.grace(verdict, now)

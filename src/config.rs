@@ -33,6 +33,8 @@ impl fmt::Display for Origin {
     }
 }
 
+/// Nobody mends more syntax errors of one file at a time.
+const MOST_FAULTS: usize = 20;
 const MISSING: &str = "is missing";
 
 /// Something wrong in what a person wrote.
@@ -82,12 +84,10 @@ impl Entry {
 
 /// All settings of a TOML text, in order, with the syntax errors that it has.
 pub fn entries(file: &str, text: &str, built_in: bool) -> (Vec<Entry>, Vec<Fault>) {
+    let newlines: Vec<usize> = text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at).collect();
     let place = |offset: usize| match built_in {
         true => Origin::BuiltIn,
-        false => {
-            let before = text.as_bytes().iter().take(offset);
-            Origin::File { file: file.to_owned(), line: before.filter(|&&b| b == b'\n').count() + 1 }
-        }
+        false => Origin::File { file: file.to_owned(), line: newlines.partition_point(|at| *at < offset) + 1 },
     };
     let (table, errors) = DeTable::parse_recoverable(text);
     let fault = |error: &toml::de::Error| {
@@ -96,7 +96,11 @@ pub fn entries(file: &str, text: &str, built_in: bool) -> (Vec<Entry>, Vec<Fault
     };
     let mut out = Vec::new();
     flatten(table.get_ref(), &mut Vec::new(), &place, &mut out);
-    (out, errors.iter().map(fault).collect())
+    let mut faults: Vec<Fault> = errors.iter().take(MOST_FAULTS).map(fault).collect();
+    if let (Some(last), true) = (faults.last_mut(), errors.len() > MOST_FAULTS) {
+        last.message.push_str(&format!(" (and {} more syntax errors)", errors.len() - MOST_FAULTS));
+    }
+    (out, faults)
 }
 
 fn flatten(table: &DeTable<'_>, path: &mut Vec<String>, place: &impl Fn(usize) -> Origin, out: &mut Vec<Entry>) {

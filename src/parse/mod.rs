@@ -11,4 +11,8 @@
     clippy::as_conversions,
     clippy::string_slice
 )]
+pub mod bootloader;
+pub mod kernel;
 pub mod nrpe;
+pub mod reboot_flag;
+pub mod release;

@@ -1,5 +1,7 @@
 //! The kinds of looking. One file a kind: how to look, how to judge. The registry below lists them all.
 
+pub mod reboot;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -27,7 +29,7 @@ pub trait Probe: DeserializeOwned + Serialize + Default + Send + Sync + 'static 
 }
 
 /// Every kind of looking there is.
-pub static KINDS: &[Kind] = &[];
+pub static KINDS: &[Kind] = &[Kind::of::<reboot::RebootRequired>()];
 
 /// A probe type, as the definitions see it.
 #[derive(Clone, Copy)]

@@ -1,6 +1,10 @@
 //! Answering over the network; the only async code.
 //!
 //! A server is given its listener, who answers ([`Ask`]), its [`Limits`] and a future that tells when to stop.
+
+// Sockets, and the clock that their deadlines are kept by, belong here.
+#![allow(clippy::disallowed_methods)]
+
 use std::io::Write;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};

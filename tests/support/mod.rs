@@ -1,0 +1,66 @@
+//! What the tests share: running the binary, and nodes to run it on.
+#![allow(dead_code)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The binary under test.
+pub fn nodecheck() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nodecheck"));
+    command.env_remove("NO_COLOR");
+    command
+}
+
+/// Exit code, stdout and stderr of a run of the binary.
+pub fn run(arguments: &[&str]) -> (i32, String, String) {
+    outcome(nodecheck().args(arguments).output().unwrap())
+}
+
+/// An output in three parts; a death by signal is no exit code and fails the test.
+pub fn outcome(output: Output) -> (i32, String, String) {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output is UTF-8");
+    let code = output.status.code().unwrap_or_else(|| panic!("ended by a signal: {:?}", output.status));
+    (code, text(output.stdout), text(output.stderr))
+}
+
+/// The package's directory.
+pub fn here() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every scenario of ours, as (check, directory).
+pub fn scenarios() -> Vec<(String, PathBuf)> {
+    let list = |dir: &Path| -> Vec<PathBuf> {
+        let mut all: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+        all.retain(|path| path.is_dir());
+        all.sort();
+        all
+    };
+    let checks = list(&here().join("tests/scenarios"));
+    let of = |check: &PathBuf| {
+        let name = check.file_name().unwrap().to_str().unwrap().to_owned();
+        list(check).into_iter().map(move |dir| (name.clone(), dir))
+    };
+    checks.iter().flat_map(of).collect()
+}
+
+/// A tree that stands for `/`: an Ubuntu node whose reboot has been pending since `age_hours` before now.
+pub fn pending_node(age_hours: u64) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |path: &str, text: &str| {
+        let path = dir.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    file("proc/sys/kernel/osrelease", "6.8.0-45-generic\n");
+    file("proc/sys/kernel/random/boot_id", "3f1c0b9e-0000-4000-8000-000000000001\n");
+    file("proc/uptime", "2592000.00 1.00\n");
+    file("boot/vmlinuz-6.8.0-45-generic", "");
+    file("lib/modules/6.8.0-45-generic/modules.dep", "");
+    file("run/reboot-required", "*** System restart required ***\n");
+    file("run/reboot-required.pkgs", "libc6\n");
+    let flag = std::fs::File::open(dir.path().join("run/reboot-required")).unwrap();
+    let then = std::time::SystemTime::now() - std::time::Duration::from_secs(age_hours * 3600);
+    flag.set_modified(then).unwrap();
+    dir
+}
