@@ -36,7 +36,10 @@ pub struct Global {
     /// Where the past is kept instead of /var/lib/nodecheck
     #[arg(long, global = true, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// Look here and now, do not ask the daemon (implied by --root, --scenario and --state-dir)
+    /// Where the daemon answers `run` on this node
+    #[arg(long, global = true, value_name = "PATH", default_value = "/run/nodecheck/ask.sock")]
+    pub socket: PathBuf,
+    /// Look here and now, do not ask the daemon (implied by --root, --scenario, --config and --state-dir)
     #[arg(long, global = true)]
     pub local: bool,
 }

@@ -169,8 +169,6 @@ pub fn near<'a>(name: &str, known: &[&'a str]) -> Vec<&'a str> {
 pub struct Settings {
     /// `state_dir`: where the past is kept.
     pub state_dir: Option<PathBuf>,
-    /// `ask_socket`: where the daemon answers `nodecheck run` on this node.
-    pub ask_socket: Option<PathBuf>,
     /// `nrpe.enabled`: whether `serve` answers NRPE at all.
     pub nrpe: Option<bool>,
     /// `nrpe.listen`: where `serve` answers NRPE.
@@ -195,7 +193,6 @@ impl Settings {
                 ["check"] if entry.value.as_table().is_some_and(toml::Table::is_empty) => Ok(()),
                 ["nrpe"] if entry.value.as_table().is_some_and(toml::Table::is_empty) => Ok(()),
                 ["state_dir"] => text().map(|dir| settings.state_dir = Some(dir.into())),
-                ["ask_socket"] => text().map(|path| settings.ask_socket = Some(path.into())),
                 ["nrpe", "enabled"] => match entry.value.as_bool() {
                     Some(yes) => {
                         settings.nrpe = Some(yes);
@@ -212,7 +209,7 @@ impl Settings {
                 }),
                 ["nrpe", key, ..] => Err(Fault::new(&entry.origin, unknown_name("key in [nrpe]:", key, &["enabled", "listen"]))),
                 [key, ..] => {
-                    let known = ["state_dir", "ask_socket", "nrpe", "check"];
+                    let known = ["state_dir", "nrpe", "check"];
                     Err(Fault::new(&entry.origin, unknown_name("key", key, &known)))
                 }
                 [] => Ok(()),

@@ -27,10 +27,8 @@ impl Daemon {
         let (dir, node) = (tempfile::tempdir().unwrap(), pending_node(age_hours));
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let config = format!("ask_socket = \"{}\"\n", dir.path().join("ask.sock").display());
-        fs::write(dir.path().join("c.toml"), config).unwrap();
         let mut command = nodecheck();
-        command.arg("--config").arg(dir.path().join("c.toml")).arg("--root").arg(node.path());
+        command.arg("--socket").arg(dir.path().join("ask.sock")).arg("--root").arg(node.path());
         command.args(["serve", "--plain", "--listen", &format!("127.0.0.1:{port}")]).stderr(Stdio::null());
         let daemon = Daemon { child: command.spawn().unwrap(), port, dir, _node: node };
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -48,7 +46,7 @@ impl Daemon {
     /// Asks as a user of this node does; the daemon's node is not this one.
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = nodecheck();
-        command.arg("--config").arg(self.dir.path().join("c.toml")).args(arguments);
+        command.arg("--socket").arg(self.socket()).args(arguments);
         command
     }
 
@@ -88,7 +86,11 @@ fn run_gets_the_daemons_verdict() {
     let (code, out, _) = daemon.ask(&["run", "reboot-requird"]);
     assert!(code == 3 && out.contains("did you mean reboot-required?"), "{out}");
     // What is asked of this node here and now is not the daemon's to answer.
-    for local in [&["--local"][..], &["--set", "kernels=false"], &["--state-dir", daemon.dir.path().to_str().unwrap()]] {
+    let dir = daemon.dir.path().to_str().unwrap();
+    let config = daemon.dir.path().join("empty.toml");
+    fs::write(&config, "").unwrap();
+    let config = config.to_str().unwrap();
+    for local in [&["--local"][..], &["--set", "kernels=false"], &["--state-dir", dir], &["--config", config]] {
         let (_, out, _) = daemon.ask(&[&["run", "reboot-required"], local].concat());
         assert!(!out.contains("reboot pending for 2 d"), "{local:?}: {out}");
     }
@@ -97,9 +99,6 @@ fn run_gets_the_daemons_verdict() {
 #[test]
 fn without_a_daemon_run_looks_by_itself() {
     let mut daemon = Daemon::start(48);
-    let state = daemon.dir.path().join("state");
-    let mut config = fs::OpenOptions::new().append(true).open(daemon.dir.path().join("c.toml")).unwrap();
-    writeln!(config, "state_dir = \"{}\"", state.display()).unwrap();
     daemon.child.kill().unwrap();
     daemon.child.wait().unwrap();
     let (code, out, _) = daemon.ask(&["run", "reboot-required"]);
@@ -115,7 +114,7 @@ fn who_may_not_ask_is_told_and_gets_a_look_of_his_own() {
     let binary = daemon.dir.path().join("nodecheck");
     fs::copy(env!("CARGO_BIN_EXE_nodecheck"), &binary).unwrap();
     let mut command = Command::new(&binary);
-    command.arg("--config").arg(daemon.dir.path().join("c.toml")).args(["run", "reboot-required"]);
+    command.arg("--socket").arg(daemon.socket()).args(["run", "reboot-required"]);
     let (code, out, _) = outcome(command.uid(65534).gid(65534).output().unwrap());
     assert!(code <= 3 && out.contains(" - reboot-required: "), "{out}");
     assert!(out.contains("permission denied; needs group nodecheck"), "{out}");

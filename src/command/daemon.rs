@@ -1,6 +1,5 @@
 //! `run` and the daemon: the question as it crosses the socket, on both sides.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +11,6 @@ use crate::host::daemon::{Asked, ask};
 use crate::node::Node;
 use crate::render::Style;
 
-/// Where the daemon answers when nobody says otherwise.
-const SOCKET: &str = "/run/nodecheck/ask.sock";
 /// Rises when an older side could misunderstand; then `run` looks by itself.
 const PROTOCOL: u32 = 1;
 
@@ -38,15 +35,11 @@ struct Reply {
     text: String,
 }
 
-/// The path of the daemon's socket.
-pub(super) fn socket(node: &Node) -> PathBuf {
-    node.catalog.settings.ask_socket.clone().unwrap_or_else(|| PathBuf::from(SOCKET))
-}
-
 /// The daemon's answer; `Err` with a reason, or without one where there is no daemon, when `run` must look by itself.
-pub(super) fn ask_daemon(node: &Node, global: &Global, options: &Run, style: Style) -> Result<Output, Option<String>> {
-    let local = global.local || global.root.is_some() || global.scenario.is_some() || global.state_dir.is_some();
-    if local || !options.set.is_empty() {
+pub(super) fn ask_daemon(global: &Global, options: &Run, style: Style) -> Result<Output, Option<String>> {
+    // Each of these asks for something that the daemon was not started with.
+    let own = [&global.root, &global.scenario, &global.config, &global.state_dir];
+    if global.local || own.iter().any(|path| path.is_some()) || !options.set.is_empty() {
         return Err(None);
     }
     let question = Question {
@@ -62,7 +55,7 @@ pub(super) fn ask_daemon(node: &Node, global: &Global, options: &Run, style: Sty
     };
     let line = serde_json::to_string(&question).map_err(|error| Some(error.to_string()))?;
     // The daemon keeps to the same patience; a little more lets its own sentence arrive.
-    match ask(&socket(node), &line, options.timeout + Duration::from_millis(500)) {
+    match ask(&global.socket, &line, options.timeout + Duration::from_millis(500)) {
         Ok(Asked::NoDaemon) => Err(None),
         Ok(Asked::Refused(reason)) => Err(Some(reason)),
         Ok(Asked::Answer(reply)) => match serde_json::from_str::<Reply>(&reply) {

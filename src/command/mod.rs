@@ -41,28 +41,26 @@ impl Output {
 /// Does what the command line says.
 pub fn execute(cli: &Cli) -> Output {
     let global = &cli.global;
+    let with_node = |what: &dyn Fn(Node) -> Output| Node::open(global).map_or_else(Output::unknown, what);
     match &cli.command {
+        Command::Run(options) => run(global, options),
+        Command::List { format } => with_node(&|node| list::list(&node, *format)),
+        Command::Explain { name } => with_node(&|node| explain::explain(&node, name)),
+        Command::Serve(options) => with_node(&|node| serve::serve(node, global, options)),
         Command::CheckConfig { file } => check_config::check_config(global, file.as_deref()),
         Command::Capture { dir } => capture::capture(global, dir),
-        command => match Node::open(global) {
-            Err(error) => Output::unknown(error),
-            Ok(node) => match command {
-                Command::Run(options) => run(&node, global, options),
-                Command::List { format } => list::list(&node, *format),
-                Command::Explain { name } => explain::explain(&node, name),
-                Command::Serve(options) => serve::serve(node, options),
-                Command::CheckConfig { .. } | Command::Capture { .. } => Output::ok(""),
-            },
-        },
     }
 }
 
 /// Asks the daemon, or looks by itself where there is none that may be asked.
-fn run(node: &Node, global: &Global, options: &Run) -> Output {
+fn run(global: &Global, options: &Run) -> Output {
     let style = style();
-    match daemon::ask_daemon(node, global, options, style) {
+    match daemon::ask_daemon(global, options, style) {
         Ok(output) => output,
-        Err(why) => answer(node, &node.host, options, style, why),
+        Err(why) => match Node::open(global) {
+            Ok(node) => answer(&node, &node.host, options, style, why),
+            Err(error) => Output::unknown(error),
+        },
     }
 }
 

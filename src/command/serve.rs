@@ -1,6 +1,7 @@
 //! `serve`: answers NRPE until SIGTERM.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ impl Ask for LookOnce {
     }
 }
 
-pub(super) fn serve(node: Node, options: &cli::Serve) -> Output {
+pub(super) fn serve(node: Node, global: &cli::Global, options: &cli::Serve) -> Output {
     let addresses = match addresses(&node, options) {
         Ok(addresses) => addresses,
         Err(refused) => return refused,
@@ -45,7 +46,7 @@ pub(super) fn serve(node: Node, options: &cli::Serve) -> Output {
         Ok(runtime) => runtime,
         Err(error) => return Output::unknown(format!("the server can't start: {error}")),
     };
-    runtime.block_on(answer(Arc::new(node), &addresses))
+    runtime.block_on(answer(Arc::new(node), &addresses, &global.socket))
 }
 
 /// Where to answer NRPE. The flag tells whether the address was asked for: then it must work.
@@ -73,7 +74,7 @@ fn addresses(node: &Node, options: &cli::Serve) -> Result<Vec<(SocketAddr, bool)
     Ok(asked.into_iter().map(|address| (address, true)).collect())
 }
 
-async fn answer(node: Arc<Node>, addresses: &[(SocketAddr, bool)]) -> Output {
+async fn answer(node: Arc<Node>, addresses: &[(SocketAddr, bool)], socket: &Path) -> Output {
     let ask: Arc<dyn Ask> = Arc::new(LookOnce(node.clone()));
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let until = || {
@@ -95,9 +96,8 @@ async fn answer(node: Arc<Node>, addresses: &[(SocketAddr, bool)]) -> Output {
             }
         }
     }
-    let socket = daemon::socket(&node);
     let mut bound = false;
-    match bind(&socket) {
+    match bind(socket) {
         Ok(listener) => {
             eprintln!("nodecheck: answering 'nodecheck run' on {}", socket.display());
             bound = true;
@@ -127,7 +127,7 @@ async fn answer(node: Arc<Node>, addresses: &[(SocketAddr, bool)]) -> Output {
     let _ = stop.send(true);
     while servers.join_next().await.is_some() {}
     if bound {
-        unbind(&socket);
+        unbind(socket);
     }
     Output::ok("")
 }
