@@ -12,10 +12,8 @@ fn main() {
         .filter_map(|name| name.strip_suffix(".toml").map(str::to_owned))
         .collect();
     names.sort();
-    let items: Vec<String> = names
-        .iter()
-        .map(|name| format!("({name:?}, include_str!({:?}))", dir.join(format!("{name}.toml"))))
-        .collect();
+    let items: Vec<String> =
+        names.iter().map(|name| format!("({name:?}, include_str!({:?}))", dir.join(format!("{name}.toml")))).collect();
     let out = Path::new(&env::var("OUT_DIR").unwrap()).join("checks.rs");
     fs::write(out, format!("&[{}]", items.join(",\n"))).unwrap();
 }

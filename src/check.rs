@@ -67,7 +67,7 @@ impl Check {
         };
         match machine::within(self.name(), deadline, work) {
             Ok(Some(Ok(verdict))) => verdict,
-            Ok(Some(Err(panic))) => unknown(format!("internal error, please report it: {}", panic_text(&*panic))),
+            Ok(Some(Err(panic))) => unknown(internal_error(&*panic)),
             Ok(None) => {
                 *self.overdue.lock().unwrap_or_else(PoisonError::into_inner) = Some((begun, still));
                 let place = host.busy_with().map(|path| format!(" (at: {path})")).unwrap_or_default();
@@ -241,10 +241,10 @@ impl Check {
     }
 }
 
-/// What `catch_unwind` caught, as text.
-pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+/// What to say of a panic that `catch_unwind` caught.
+pub fn internal_error(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("panic").to_owned()
+    format!("internal error, please report it: {}", text.unwrap_or("a panic without a message"))
 }
 
 /// A value in the words of its unit.

@@ -75,7 +75,7 @@ pub enum Command {
 }
 
 /// `run`
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Run {
     /// The check's name
     #[arg(required_unless_present = "all")]
@@ -106,7 +106,7 @@ pub struct Run {
 /// `serve`
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// Where to answer NRPE [default: [::]:5666, with --plain 127.0.0.1:5666 and [::1]:5666]
+    /// Where to answer NRPE, by default on `[::]:5666`, with --plain on `127.0.0.1:5666` and `[::1]:5666`
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Vec<SocketAddr>,
     /// Answer without TLS; on loopback addresses only
@@ -228,11 +228,9 @@ mod tests {
 
     #[test]
     fn wrong_options_are_told() {
-        for (arguments, part) in [
-            (["-w", "20:10"], "starts at 20"),
-            (["-c", "x"], "not a number"),
-            (["--set", "x"], "KEY=VALUE"),
-        ] {
+        for (arguments, part) in
+            [(["-w", "20:10"], "starts at 20"), (["-c", "x"], "not a number"), (["--set", "x"], "KEY=VALUE")]
+        {
             let error = run(&arguments).unwrap().options(Some("m")).unwrap_err();
             assert!(error.contains(part), "{error}");
         }
@@ -246,7 +244,10 @@ mod tests {
     #[test]
     fn links() {
         let seen = |raw: &[&str]| arguments(raw.iter().map(OsString::from));
-        assert_eq!(seen(&["/usr/lib/nagios/plugins/check_pod_oom_kills", "-v"]), ["nodecheck", "run", "pod-oom-kills", "-v"]);
+        assert_eq!(
+            seen(&["/usr/lib/nagios/plugins/check_pod_oom_kills", "-v"]),
+            ["nodecheck", "run", "pod-oom-kills", "-v"]
+        );
         assert_eq!(seen(&["./nodecheck", "list"]), ["nodecheck", "list"]);
         assert_eq!(seen(&[]), ["nodecheck"]);
     }

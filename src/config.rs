@@ -183,7 +183,10 @@ impl Settings {
         for entry in entries {
             let path: Vec<&str> = entry.path.iter().map(String::as_str).collect();
             let text = || {
-                entry.value.as_str().ok_or_else(|| Fault::new(&entry.origin, format!("{} must be a text", entry.dotted())))
+                entry
+                    .value
+                    .as_str()
+                    .ok_or_else(|| Fault::new(&entry.origin, format!("{} must be a text", entry.dotted())))
             };
             let result = match path.as_slice() {
                 ["check", _, ..] => {
@@ -207,7 +210,9 @@ impl Settings {
                     });
                     parsed.map(|address| settings.listen = Some(address))
                 }),
-                ["nrpe", key, ..] => Err(Fault::new(&entry.origin, unknown_name("key in [nrpe]:", key, &["enabled", "listen"]))),
+                ["nrpe", key, ..] => {
+                    Err(Fault::new(&entry.origin, unknown_name("key in [nrpe]:", key, &["enabled", "listen"])))
+                }
                 [key, ..] => {
                     let known = ["state_dir", "nrpe", "check"];
                     Err(Fault::new(&entry.origin, unknown_name("key", key, &known)))
@@ -246,7 +251,8 @@ mod tests {
 
     #[test]
     fn every_wrong_setting_is_told_at_once() {
-        let (entries, _) = entries("f", "state_dir = 3\nstate_dri = \"x\"\n[nrpe]\nlisten = \"myhost:5666\"\nport = 1\n", false);
+        let (entries, _) =
+            entries("f", "state_dir = 3\nstate_dri = \"x\"\n[nrpe]\nlisten = \"myhost:5666\"\nport = 1\n", false);
         let (_, _, faults) = Settings::take(entries);
         let text: Vec<String> = faults.iter().map(ToString::to_string).collect();
         assert_eq!(text.len(), 4, "{text:?}");

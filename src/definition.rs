@@ -60,8 +60,20 @@ pub struct Definition {
 
 /// The keys of a definition, for messages.
 const KEYS: [&str; 14] = [
-    "summary", "why", "advice", "probe", "main", "interval", "deadline", "window", "grace", "confirm", "absent",
-    "params", "threshold", "rule",
+    "summary",
+    "why",
+    "advice",
+    "probe",
+    "main",
+    "interval",
+    "deadline",
+    "window",
+    "grace",
+    "confirm",
+    "absent",
+    "params",
+    "threshold",
+    "rule",
 ];
 
 /// Whether a text can name a check: `[a-z0-9-]`, at most 64 characters, so that its link's name is unambiguous.

@@ -337,7 +337,9 @@ mod tests {
         let (_dir, history) = directory();
         history.record("c", &at(0, "a"), &flag("v"), None);
         assert!(history.record("c", &at(1, "a"), &Trace::default(), None).note("flag /run/x").is_some());
-        assert!(history.record("c", &at(2, "a"), &Trace::default().group("flag ", []), None).note("flag /run/x").is_none());
+        assert!(
+            history.record("c", &at(2, "a"), &Trace::default().group("flag ", []), None).note("flag /run/x").is_none()
+        );
     }
 
     #[test]

@@ -19,6 +19,7 @@
 //!
 //! Missing is not zero: absent, denied and failed are three things ([`host::Error`]), and what can't be measured is
 //! UNKNOWN, never OK and never CRITICAL.
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 pub mod catalog;
 pub mod check;

@@ -1,10 +1,12 @@
 //! Arguments in, exit code out. The only file that knows the number.
+#![warn(clippy::disallowed_methods)]
 
 use std::io::{self, Write};
 use std::process::exit;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use nodecheck::check::internal_error;
 use nodecheck::cli::{Cli, Command, arguments};
 use nodecheck::command::{Output, execute};
 use nodecheck::host::machine;
@@ -23,9 +25,7 @@ fn main() {
         }
         Err(error) => refused(&error),
     });
-    let output = result.unwrap_or_else(|panic| {
-        Output::unknown(format!("internal error, please report it: {}", nodecheck::check::panic_text(&*panic)))
-    });
+    let output = result.unwrap_or_else(|panic| Output::unknown(internal_error(&*panic)));
     print(output)
 }
 

@@ -175,7 +175,8 @@ mod tests {
 
     #[test]
     fn what_is_not_a_range() {
-        for text in ["", " ", ":", "@", "@:", "x", "10:x", "1e3", "inf", "nan", "1:2:3", "~", "10:~", "1,5", "--1", "@@1"]
+        for text in
+            ["", " ", ":", "@", "@:", "x", "10:x", "1e3", "inf", "nan", "1:2:3", "~", "10:~", "1,5", "--1", "@@1"]
         {
             assert!(text.parse::<Range>().is_err(), "'{text}' was taken");
         }
@@ -186,7 +187,9 @@ mod tests {
 
     #[test]
     fn a_printed_range_is_the_one_that_was_parsed() {
-        for text in ["10", "10:", "~:10", "10:20", "@10:20", "0:", "0", "-5:-1", "@~:0", "0.0005", "604800", "@0:", "~:"] {
+        for text in
+            ["10", "10:", "~:10", "10:20", "@10:20", "0:", "0", "-5:-1", "@~:0", "0.0005", "604800", "@0:", "~:"]
+        {
             let first = range(text);
             assert_eq!(range(&first.to_string()), first, "{text} printed as {first}");
         }

@@ -59,8 +59,8 @@ fn wrong_arguments_are_unknown_with_a_sentence() {
         (&["run", "a\nb|c"], "no check is named"),
         (&["frobnicate"], "unrecognized"),
         (&[], "Usage"),
-        (&["--root", "/nonexistent", "run", "reboot-required"], "no /nonexistent"),
-        (&["--scenario", "/nonexistent", "run", "reboot-required"], "no /nonexistent"),
+        (&["--root", "/dev/null/none", "run", "reboot-required"], "no /dev/null/none"),
+        (&["--scenario", "/dev/null/none", "run", "reboot-required"], "no /dev/null/none"),
         (&["--root", "/", "--scenario", "/", "list"], "cannot be used"),
         (&["serve"], "TLS"),
         (&["serve", "--plain", "--listen", "0.0.0.0:5666"], "only a loopback address"),
@@ -154,10 +154,12 @@ fn explain_says_where_each_setting_came_from() {
     let node = pending_node(48);
     let etc = node.path().join("etc/nodecheck");
     fs::create_dir_all(&etc).unwrap();
-    fs::write(etc.join("nodecheck.toml"), "\n[check.reboot-required.threshold.pending_age]\nwarning = \"7200\"\n").unwrap();
+    fs::write(etc.join("nodecheck.toml"), "\n[check.reboot-required.threshold.pending_age]\nwarning = \"7200\"\n")
+        .unwrap();
     let (code, out, _) = run(&["explain", "reboot-required", "--root", node.path().to_str().unwrap()]);
     assert_eq!(code, 0);
-    for part in ["Why:", "Do:", "pending_age warning 7200", "above 2 h", "nodecheck.toml:3]", "[built in]", "[default]"] {
+    for part in ["Why:", "Do:", "pending_age warning 7200", "above 2 h", "nodecheck.toml:3]", "[built in]", "[default]"]
+    {
         assert!(out.contains(part), "no {part} in {out}");
     }
     let (code, out, _) = run(&["explain", "nothing"]);
@@ -223,7 +225,10 @@ fn a_wrong_definition_is_its_own_unknown_and_blinds_no_other() {
         (format!("{DEFINITION}[threshold.pending_age]\nwarn = \"1\"\n"), "did you mean 'warning'?"),
         (format!("{DEFINITION}[threshold.pending_age]\nwarning = \"2:1\"\n"), "starts at 2"),
         (format!("{DEFINITION}[[rule]]\nstate = \"bad\"\n"), "a rule needs"),
-        (format!("{DEFINITION}[[rule]]\nstate = \"critical\"\nall = {{ nothing = \"0\" }}\n"), "unknown metric 'nothing'"),
+        (
+            format!("{DEFINITION}[[rule]]\nstate = \"critical\"\nall = {{ nothing = \"0\" }}\n"),
+            "unknown metric 'nothing'",
+        ),
         (format!("{DEFINITION}x = \n"), "site.toml:6"),
         ("\0\u{1}".to_owned(), "site.toml:1"),
     ] {
@@ -284,7 +289,7 @@ fn check_config_tells_everything_at_once() {
     }
     assert_eq!(check(DEFINITION).0, 0, "a definition under a name of Puppet's");
     assert_eq!(check(&format!("{DEFINITION}x = 1\n")).0, 1);
-    assert_eq!(run(&["check-config", "/nonexistent"]).0, 1);
+    assert_eq!(run(&["check-config", "/dev/null/none"]).0, 1);
     assert_eq!(run(&["check-config", "/dev/zero"]).0, 1);
 }
 

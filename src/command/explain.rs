@@ -42,17 +42,25 @@ fn text(check: &Check) -> String {
         ("confirm", definition.confirm.to_string()),
         ("absent", absent.to_owned()),
     ];
-    section(&mut out, "Settings", settings.iter().map(|(key, value)| {
-        (format!("{key} = {value}"), String::new(), origin(key))
-    }));
+    section(
+        &mut out,
+        "Settings",
+        settings.iter().map(|(key, value)| (format!("{key} = {value}"), String::new(), origin(key))),
+    );
     let meanings = Kind::named(definition.probe).map_or(&[][..], |kind| kind.params);
-    section(&mut out, "Parameters (--set KEY=VALUE)", meanings.iter().map(|(key, meaning)| {
-        let value = definition.params.get(*key).map_or("not set".to_owned(), toml::Value::to_string);
-        (format!("{key} = {value}"), (*meaning).to_owned(), origin(&format!("params.{key}")))
-    }));
-    section(&mut out, "Metrics", check.metrics.iter().map(|spec| {
-        (spec.name.to_owned(), spec.help.to_owned(), String::new())
-    }));
+    section(
+        &mut out,
+        "Parameters (--set KEY=VALUE)",
+        meanings.iter().map(|(key, meaning)| {
+            let value = definition.params.get(*key).map_or("not set".to_owned(), toml::Value::to_string);
+            (format!("{key} = {value}"), (*meaning).to_owned(), origin(&format!("params.{key}")))
+        }),
+    );
+    section(
+        &mut out,
+        "Metrics",
+        check.metrics.iter().map(|spec| (spec.name.to_owned(), spec.help.to_owned(), String::new())),
+    );
     let mut thresholds = Vec::new();
     for (metric, threshold) in &definition.thresholds {
         let unit = check.metrics.iter().find(|spec| spec.name == metric).map(|spec| spec.unit);
@@ -60,7 +68,11 @@ fn text(check: &Check) -> String {
             let Some(range) = range else { continue };
             let spoken = |range: Range| Some(spoken_value(range.upper_limit()?, unit?));
             let meaning = spoken(range).map(|limit| format!("above {limit}")).unwrap_or_default();
-            thresholds.push((format!("{metric} {level} {range}"), meaning, origin(&format!("threshold.{metric}.{level}"))));
+            thresholds.push((
+                format!("{metric} {level} {range}"),
+                meaning,
+                origin(&format!("threshold.{metric}.{level}")),
+            ));
         }
     }
     section(&mut out, "Thresholds (-w, -c)", thresholds);

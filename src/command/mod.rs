@@ -9,6 +9,7 @@ mod serve;
 
 use std::env;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cli::{Cli, Command, Format, Global, Run};
 use crate::host::{Host, machine};
@@ -57,10 +58,24 @@ fn run(global: &Global, options: &Run) -> Output {
     let style = style();
     match daemon::ask_daemon(global, options, style) {
         Ok(output) => output,
-        Err(why) => match Node::open(global) {
-            Ok(node) => answer(&node, &node.host, options, style, why),
-            Err(error) => Output::unknown(error),
-        },
+        Err(why) => look(global.clone(), options.clone(), style, why),
+    }
+}
+
+/// Looks here and now. The settings are read within the caller's patience too: their file system may hang as any other.
+fn look(global: Global, options: Run, style: render::Style, why: Option<String>) -> Output {
+    let patience = options.timeout;
+    let work = move || match Node::open(&global) {
+        Ok(node) => answer(&node, &node.host, &options, style, why),
+        Err(error) => Output::unknown(error),
+    };
+    match machine::within("run", patience + Duration::from_millis(500), work) {
+        Ok(Some(Ok(output))) => output,
+        Ok(Some(Err(panic))) => Output::unknown(crate::check::internal_error(&*panic)),
+        Ok(None) => {
+            Output::unknown(format!("the settings could not be read within {}", humantime::format_duration(patience)))
+        }
+        Err(error) => Output::unknown(error),
     }
 }
 

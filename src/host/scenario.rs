@@ -79,9 +79,10 @@ impl Recorded {
     pub(super) fn load(dir: &Path) -> Result<Recorded, Error> {
         let clock = dir.join("clock");
         let text = machine::read_given(&clock)?;
-        let clock = text.trim().parse().map_err(|_| {
-            Error::Failed(format!("{}: '{}' is not an RFC 3339 time", clock.display(), text.trim()))
-        })?;
+        let clock = text
+            .trim()
+            .parse()
+            .map_err(|_| Error::Failed(format!("{}: '{}' is not an RFC 3339 time", clock.display(), text.trim())))?;
         let path = dir.join("stat.toml");
         let files = match super::optional(machine::read_given(&path))? {
             Some(text) => {

@@ -46,9 +46,8 @@ impl Tree {
     }
 
     fn open_in_root(&self, path: &str, flags: OFlag) -> Result<OwnedFd, Errno> {
-        let how = OpenHow::new()
-            .flags(flags)
-            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        let how =
+            OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
         // EAGAIN: something was renamed while the kernel resolved "..".
         for _ in 0..16 {
             match openat2(&self.root, path, how) {
@@ -158,7 +157,9 @@ mod tests {
                 File::from(tree.open_at(path, OFlag::O_RDONLY)?).read_to_string(&mut text).unwrap();
                 Ok(text)
             };
-            for path in ["/etc/plain", "etc/plain", "/absolute", "/etc/deep/climbing", "/etc/beside", "/../../etc/plain"] {
+            for path in
+                ["/etc/plain", "etc/plain", "/absolute", "/etc/deep/climbing", "/etc/beside", "/../../etc/plain"]
+            {
                 assert_eq!(read(path).as_deref(), Ok("plain"), "{path}, walk {walk}");
             }
             assert_eq!(read("/var/run/flag").as_deref(), Ok("flag"), "walk {walk}");

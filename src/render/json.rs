@@ -29,7 +29,8 @@ struct Item<'a> {
 pub fn json(verdicts: &[Verdict]) -> String {
     let status = worst(verdicts);
     let checks = verdicts.iter().map(|verdict| Item { verdict, code: verdict.status.code() }).collect();
-    let document = Document { schema: SCHEMA, nodecheck: env!("CARGO_PKG_VERSION"), status, code: status.code(), checks };
+    let document =
+        Document { schema: SCHEMA, nodecheck: env!("CARGO_PKG_VERSION"), status, code: status.code(), checks };
     // Serializing plain data with string keys can't fail.
     serde_json::to_string_pretty(&document).unwrap_or_default() + "\n"
 }

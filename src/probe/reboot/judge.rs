@@ -36,14 +36,16 @@ pub(super) struct Judge<'a> {
     pub causes: Vec<Cause>,
     pub stale: Vec<&'a str>,
     pub findings: Vec<Finding>,
+    /// Ages that may well be larger than they look.
+    pub unproven: Vec<String>,
     /// Something that could not be read may hide a reason.
     pub blind: bool,
 }
 
 pub(super) fn assess(probe: &RebootRequired, seen: &Observation, past: &Past, now: &Moment) -> Assessment {
     let boot = now.boot_time().or(seen.btime);
-    let (causes, stale, findings) = (Vec::new(), Vec::new(), Vec::new());
-    let mut judge = Judge { probe, seen, past, now, boot, causes, stale, findings, blind: false };
+    let (causes, stale, findings, unproven) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut judge = Judge { probe, seen, past, now, boot, causes, stale, findings, unproven, blind: false };
     judge.judge_flags();
     judge.judge_kernels();
     judge.causes.sort_by_key(|cause| std::cmp::Reverse(cause.since.age));
@@ -113,13 +115,10 @@ impl<'a> Judge<'a> {
             FlagAge::Pending(since) => since,
         };
         if let (false, Some(reason)) = (since.proven, &self.past.not_kept) {
-            self.say(
-                Status::Unknown,
-                format!(
-                    "the age of {path} is not known: a touch resets its mtime, it has no birth time, and no earlier look \
-                     is on record ({reason}); give a state directory that can be written (--state-dir)"
-                ),
-            );
+            self.unproven.push(format!(
+                "the age of {path} is not known: a touch resets its mtime, it has no birth time, and no earlier look \
+                 is on record ({reason}); give a state directory that can be written (--state-dir)"
+            ));
         }
         if let (true, Some(modified)) = (since.source.starts_with("first seen"), flag.modified) {
             since.source.push_str(&format!("; touched again {}", minute(modified)));
@@ -172,7 +171,7 @@ impl<'a> Judge<'a> {
             let since = since.unwrap_or_else(|| Since::time(self.now.wall, self.now, "now"));
             if let (false, Some(reason)) = (since.proven, &self.past.not_kept) {
                 let text = format!("since when the system's generation is another one is not known: {reason}");
-                self.say(Status::Unknown, text);
+                self.unproven.push(text);
             }
             let what = format!("/run/current-system has {kernel}, which is not what was booted");
             self.cause(since, Some(kernel.clone()), what, true);
@@ -200,7 +199,7 @@ impl<'a> Judge<'a> {
         let name = format!("kernel {}", newest.release.text());
         let proven = came.iter().any(|(_, since)| since.proven);
         if let (false, Some(reason)) = (proven, &self.past.not_kept) {
-            self.say(Status::Unknown, format!("when the {name} was installed is not known: {reason}"));
+            self.unproven.push(format!("when the {name} was installed is not known: {reason}"));
         }
         // An update may have removed the first newer kernel again; the note tells of it.
         let note = age::note_of_boot(self.past, "reason kernel", self.now).filter(|_| passed.is_empty());
@@ -229,6 +228,11 @@ impl<'a> Judge<'a> {
             && !self.seen.livepatches.is_empty()
             && self.causes.iter().all(|cause| cause.kernel_only);
         let pending = !self.causes.is_empty() && !suffices;
+        // One reason whose age is proven is enough to judge by.
+        let proven = self.causes.iter().any(|cause| cause.since.proven);
+        for text in std::mem::take(&mut self.unproven) {
+            self.say(if proven { Status::Ok } else { Status::Unknown }, text);
+        }
         let age = self.causes.first().filter(|_| pending).map_or(Duration::ZERO, |cause| cause.since.age);
         let pkgs = self.seen.flags.packages_of(|flag| !self.stale.contains(&flag.path.as_str()));
         if pending {
