@@ -1,0 +1,79 @@
+//! What is fuzzed, one line each: every parser, and what else reads bytes that somebody else wrote.
+//!
+//! The fuzzer runs them (tests/fuzz/src/main.rs), and the ordinary tests replay their corpora (tests/corpus.rs).
+
+use nodecheck::catalog::Catalog;
+use nodecheck::config::{Settings, entries};
+use nodecheck::history::{History, Trace};
+use nodecheck::host::Moment;
+use nodecheck::parse;
+use nodecheck::threshold::Range;
+
+/// A name and what it does with any bytes: nothing, or panic.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// The name of a parser's target is that of its file in src/parse/.
+pub const TARGETS: &[Target] = &[
+    ("bootloader", parse::bootloader::fuzz),
+    ("kernel", parse::kernel::fuzz),
+    ("nrpe", parse::nrpe::fuzz),
+    ("reboot_flag", parse::reboot_flag::fuzz),
+    ("release", parse::release::fuzz),
+    ("definition", a_definition),
+    ("history", a_history),
+    ("range", a_range),
+    ("settings", the_settings),
+];
+
+/// A definition is refused with faults that have a place, or becomes a check.
+fn a_definition(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let mut catalog = Catalog::default();
+    catalog.add_definition("name", "file", text, false);
+    for fault in catalog.all_faults() {
+        assert!(fault.to_string().starts_with("file:"), "{fault}");
+    }
+}
+
+/// nodecheck.toml: as a definition.
+fn the_settings(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let (entries, syntax) = entries("file", text, false);
+    let (_, checks, faults) = Settings::take(entries);
+    for fault in syntax.iter().chain(&faults) {
+        assert!(fault.to_string().starts_with("file:"), "{fault}");
+    }
+    assert!(checks.iter().all(|entry| entry.path.len() > 1));
+}
+
+/// A state file that is taken is written back the same, and a look can be added to it whatever it holds.
+fn a_history(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let history = History::in_memory();
+    if history.seed("check", text).is_err() {
+        return;
+    }
+    let again = History::in_memory();
+    if let Some(written) = history.export("check") {
+        again.seed("check", &written).unwrap();
+        assert_eq!(again.export("check"), Some(written));
+    }
+    let wall = jiff::Timestamp::from_second(1_800_000_000).unwrap();
+    let now = Moment { wall, boot: Some("boot".to_owned()), uptime: Some(1000.0) };
+    let past = history.load("check", &now);
+    let notes = past.notes("").map(|(key, note)| (key.to_owned(), note.value.clone()));
+    for moment in past.notes("").flat_map(|(_, note)| [&note.first, &note.last]).chain(past.last_look()) {
+        let _ = (now.since(moment), moment.since(&now), moment.boot_time());
+    }
+    history.record("check", &now, &Trace::default().group("", notes), past.streak().cloned());
+    assert!(history.export("check").is_some());
+}
+
+/// A range that is taken is printed as one that means the same.
+fn a_range(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(range) = text.parse::<Range>() {
+        let printed = range.to_string();
+        assert_eq!(printed.parse(), Ok(range), "'{text}' is printed as '{printed}'");
+    }
+}
