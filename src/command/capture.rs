@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Output;
+use crate::catalog::CONFIG;
 use crate::cli::Global;
 use crate::history::History;
 use crate::host::{Host, machine};
@@ -19,11 +20,13 @@ pub(super) fn capture(global: &Global, dir: &Path) -> Output {
     };
     match host.map(|host| Arc::new(host.recording())).and_then(|host| Node::with(host, global)) {
         Err(error) => Output::unknown(error),
-        Ok(node) => write(&node, dir).unwrap_or_else(|error| Output::unknown(format!("{}: {error}", dir.display()))),
+        Ok(node) => {
+            write(&node, global, dir).unwrap_or_else(|error| Output::unknown(format!("{}: {error}", dir.display())))
+        }
     }
 }
 
-fn write(node: &Node, dir: &Path) -> std::io::Result<Output> {
+fn write(node: &Node, global: &Global, dir: &Path) -> std::io::Result<Output> {
     // Judged with the node's past, recorded in none: a capture changes nothing.
     let past = Arc::new(History::in_memory());
     let mut files = Vec::new();
@@ -44,6 +47,11 @@ fn write(node: &Node, dir: &Path) -> std::io::Result<Output> {
     }
     if let Some(recording) = node.host.recorded() {
         recording.write(dir, node.host.now().wall)?;
+    }
+    if let Some(config) = &global.config {
+        // The replay finds it where a node has it.
+        let text = machine::read_given(config).map_err(std::io::Error::other)?;
+        files.push((format!("root{CONFIG}"), text));
     }
     for (name, text) in files {
         machine::write_private(&dir.join(name), text.as_bytes())?;

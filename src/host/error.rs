@@ -51,13 +51,16 @@ pub fn optional<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
     }
 }
 
-/// Text from the node, made fit for one line of output: control characters are escaped.
+/// Text from the node, made fit for one line of output: control characters are escaped, and so are the invisible ones
+/// that break a line or turn the direction of writing.
 ///
 /// A file name may hold newlines, and the `|` that would start perfdata is taken out when text is rendered.
 pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+        let turns =
+            matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+        if c.is_control() || turns { out.extend(c.escape_default()) } else { out.push(c) }
     }
     out
 }

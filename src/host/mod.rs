@@ -173,9 +173,16 @@ impl Host {
     fn regular(&self, path: &str, flags: OFlag) -> Result<File, Error> {
         let file = File::from(self.os(path, self.open_fd(path, flags))?);
         let meta = self.os(path, file.metadata().map_err(errno_of))?;
-        match FileKind::of(&meta) {
+        let kind = match &*self.source {
+            Source::Scenario(recorded) => recorded.kind(path).unwrap_or(FileKind::of(&meta)),
+            _ => FileKind::of(&meta),
+        };
+        match kind {
             FileKind::File => Ok(file),
-            other => Err(Error::Failed(format!("{} is {other}, not a regular file", printable(path)))),
+            other => {
+                self.note(path, || Seen::Kind(other));
+                Err(Error::Failed(format!("{} is {other}, not a regular file", printable(path))))
+            }
         }
     }
 
@@ -247,6 +254,10 @@ impl Host {
 
     fn open_fd(&self, path: &str, flags: OFlag) -> Result<std::os::fd::OwnedFd, Errno> {
         self.doing(path);
+        // A recording writes what was read under the same name: no name may lead elsewhere.
+        if !is_plain(path) {
+            return Err(Errno::EINVAL);
+        }
         if let Source::Scenario(recorded) = &*self.source
             && let Some(errno) = recorded.errno(path, !flags.contains(OFlag::O_PATH))
         {
@@ -279,6 +290,12 @@ impl Host {
     fn os<T>(&self, path: &str, result: Result<T, Errno>) -> Result<T, Error> {
         result.map_err(|errno| Error::from_errno(path, errno))
     }
+}
+
+/// Whether a path is absolute and holds no `.`, `..`, empty component or NUL.
+fn is_plain(path: &str) -> bool {
+    let odd = |part: &str| part.is_empty() || part == "." || part == ".." || part.contains('\0');
+    path == "/" || path.strip_prefix('/').is_some_and(|rest| !rest.split('/').any(odd))
 }
 
 /// The wall-clock time of a file's metadata, where the file system keeps it.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -25,6 +25,8 @@ pub(super) enum Seen {
     Refused(Errno),
     /// It is there, and could not be opened or read.
     Unreadable(Errno),
+    /// It is there, and is no regular file.
+    Kind(FileKind),
 }
 
 /// All that was read, by path.
@@ -40,10 +42,14 @@ impl Recording {
     /// Writes the recording as a scenario below `dir`, which must not exist yet or be empty. Everything is 0700/0600:
     /// a node's files may be nobody else's business.
     pub fn write(&self, dir: &Path, clock: Timestamp) -> io::Result<()> {
-        if fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
+        make_dir(dir)?;
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
+        if fs::read_dir(dir)?.next().is_some() {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the directory is not empty"));
         }
         let root = dir.join("root");
+        // Written last: nothing may be written through a link.
+        let mut links = Vec::new();
         make_dir(&root)?;
         write_new(&dir.join("clock"), format!("{clock}\n").as_bytes())?;
         let mut stats: BTreeMap<&str, Entry> = BTreeMap::new();
@@ -51,7 +57,11 @@ impl Recording {
         for (path, answers) in all.iter() {
             let place = root.join(path.trim_start_matches('/'));
             // Only for what is there: a directory too many would be found by the replay.
-            let is_there = |seen: &Seen| !matches!(seen, Seen::Refused(_) | Seen::Unreadable(_));
+            let is_there = |seen: &Seen| match seen {
+                Seen::Refused(_) => false,
+                Seen::Unreadable(errno) => !matches!(errno, Errno::ENOENT | Errno::ENOTDIR),
+                _ => true,
+            };
             if let Some(parent) = place.parent().filter(|_| answers.iter().any(is_there)) {
                 make_dir(parent)?;
             }
@@ -62,7 +72,7 @@ impl Recording {
                     // A head that was read beside the whole must not replace it.
                     Seen::Content(bytes) if bytes.len() < longest => {}
                     Seen::Content(bytes) => write_new(&place, &blanked(path, bytes))?,
-                    Seen::Link(target) => ignore_existing(symlink(target, &place))?,
+                    Seen::Link(target) => links.push((place.clone(), target)),
                     Seen::Names(names) => {
                         make_dir(&place)?;
                         if names.is_empty() {
@@ -73,10 +83,20 @@ impl Recording {
                     Seen::Refused(Errno::ENOENT | Errno::ENOTDIR)
                     | Seen::Unreadable(Errno::ENOENT | Errno::ENOTDIR) => {}
                     Seen::Refused(errno) => {
-                        stats.entry(path).or_default().errno = Some(errno_name(*errno).to_owned());
+                        stats.entry(path).or_default().errno = Some(errno_name(*errno));
                     }
                     Seen::Unreadable(errno) => {
-                        stats.entry(path).or_default().read_errno = Some(errno_name(*errno).to_owned());
+                        if !place.exists() {
+                            write_new(&place, b"")?;
+                        }
+                        stats.entry(path).or_default().read_errno = Some(errno_name(*errno));
+                    }
+                    Seen::Kind(FileKind::Directory) => make_dir(&place)?,
+                    Seen::Kind(kind) => {
+                        if !place.exists() {
+                            write_new(&place, b"")?;
+                        }
+                        stats.entry(path).or_default().kind = Some(*kind);
                     }
                     Seen::Stat(stat) => {
                         match stat.kind {
@@ -86,6 +106,8 @@ impl Recording {
                         }
                         let entry = stats.entry(path).or_default();
                         entry.directory |= stat.kind == FileKind::Directory;
+                        entry.kind =
+                            Some(stat.kind).filter(|kind| !matches!(kind, FileKind::File | FileKind::Directory));
                         (entry.mtime, entry.ctime, entry.birth) = (stat.modified, stat.changed, stat.born);
                         entry.inode = Some(stat.inode);
                         entry.mode = Some(format!("{:04o}", stat.mode));
@@ -103,6 +125,11 @@ impl Recording {
                         write_new(&child, b"")?;
                     }
                 }
+            }
+        }
+        for (place, target) in links {
+            if place.symlink_metadata().is_err() {
+                symlink(target, &place)?;
             }
         }
         let text = toml::to_string(&stats).map_err(io::Error::other)?;
@@ -128,14 +155,9 @@ fn make_dir(dir: &Path) -> io::Result<()> {
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(bytes)
-}
-
-fn ignore_existing(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        result => result,
-    }
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+    options.open(path)?.write_all(bytes)
 }
 
 #[cfg(test)]

@@ -38,6 +38,9 @@ pub(super) struct Entry {
     pub size: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fstype: Option<String>,
+    /// What it is, when it is neither a regular file nor a directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<FileKind>,
     /// What every look at the path, or at anything below it, answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errno: Option<String>,
@@ -50,29 +53,14 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// The errors that a look can meet, by name.
-const ERRNOS: &[(&str, Errno)] = &[
-    ("EACCES", Errno::EACCES),
-    ("EPERM", Errno::EPERM),
-    ("ENOENT", Errno::ENOENT),
-    ("ENODEV", Errno::ENODEV),
-    ("EIO", Errno::EIO),
-    ("ESTALE", Errno::ESTALE),
-    ("ENOMEM", Errno::ENOMEM),
-    ("EINVAL", Errno::EINVAL),
-    ("EOPNOTSUPP", Errno::EOPNOTSUPP),
-    ("ETIMEDOUT", Errno::ETIMEDOUT),
-    ("ENOTCONN", Errno::ENOTCONN),
-    ("ELOOP", Errno::ELOOP),
-];
-
-/// The name that `stat.toml` has for an error; EIO for one it has none for.
-pub(super) fn errno_name(errno: Errno) -> &'static str {
-    ERRNOS.iter().find(|(_, e)| *e == errno).map_or("EIO", |(name, _)| name)
+/// The name that `stat.toml` has for an error, as `errno(3)`.
+pub(super) fn errno_name(errno: Errno) -> String {
+    format!("{errno:?}")
 }
 
+/// The error with this name; Linux has none above 133 (`asm-generic/errno.h`).
 fn errno_of(name: &str) -> Option<Errno> {
-    ERRNOS.iter().find(|(known, _)| *known == name).map(|(_, errno)| *errno)
+    (1..=133).map(Errno::from_raw).find(|errno| *errno != Errno::UnknownErrno && errno_name(*errno) == name)
 }
 
 impl Recorded {
@@ -110,6 +98,11 @@ impl Recorded {
         errno_of(name)
     }
 
+    /// What the path leads to, when that is neither a regular file nor a directory.
+    pub(super) fn kind(&self, path: &str) -> Option<FileKind> {
+        self.files.get(path)?.kind
+    }
+
     pub(super) fn is_directory(&self, path: &str) -> bool {
         self.files.get(path).is_some_and(|entry| entry.directory)
     }
@@ -121,6 +114,7 @@ impl Recorded {
         if entry.directory {
             stat.kind = FileKind::Directory;
         }
+        stat.kind = entry.kind.unwrap_or(stat.kind);
         stat.size = entry.size.unwrap_or(stat.size);
         stat.inode = entry.inode.unwrap_or(0);
         stat.mode = entry.mode.as_deref().and_then(|mode| u32::from_str_radix(mode, 8).ok()).unwrap_or(stat.mode);

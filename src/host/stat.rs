@@ -8,9 +8,11 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::sys::statfs::fstatfs;
+use serde::{Deserialize, Serialize};
 
 /// What kind of file a path leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum FileKind {
     /// A regular file.
     File,
