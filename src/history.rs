@@ -16,7 +16,9 @@ use crate::status::Status;
 /// The layout of the state files; another number is set aside.
 const FORMAT: u32 = 1;
 /// A state file is far smaller; what is larger is not ours.
-const LARGEST: u64 = 16 << 20;
+const LARGEST: u64 = 4 << 20;
+/// No machine has been up for longer, in seconds (300 years): a larger uptime is damage.
+const LONGEST_UPTIME: f64 = 1e10;
 /// A look that brings nothing new is written down only this often: an fsync hurts a dqlite on the same disk.
 const QUIET_WRITE: Duration = Duration::from_secs(300);
 /// Clocks of two boots differ a little; only more than this is "from the future".
@@ -113,7 +115,8 @@ impl Past {
         match (&now.boot, &last.boot, now.uptime, last.uptime) {
             (Some(a), Some(b), Some(now), Some(last)) if a == b => now >= last,
             (Some(a), Some(b), ..) if a != b => true,
-            _ => now.wall >= last.wall,
+            // A look from the future was made by a wrong clock, and must not stop the recording for ever.
+            _ => now.wall >= last.wall || is_from_the_future(last, now),
         }
     }
 
@@ -199,7 +202,7 @@ impl History {
             }
             Store::Directory(dir) => match read(dir, check) {
                 Ok(record) => from_record(record, now),
-                Err(reason) => Past { remarks: vec![unread(&reason)], ..Past::default() },
+                Err(reason) => Past { remarks: vec![unread(&reason.to_string())], ..Past::default() },
             },
         }
     }
@@ -238,20 +241,25 @@ fn record_in(dir: &StateDir, check: &str, now: &Moment, trace: &Trace, streak: O
     let why = |error: std::io::Error| printable(&format!("{}: {error}", dir.path().display()));
     // Reloaded under the lock: another look may have been recorded since this one began.
     let lock = dir.lock();
-    let mut past = match read(dir, check) {
-        Ok(record) => from_record(record, now),
-        Err(reason) => {
-            let remark = match lock.as_ref().ok().map(|lock| lock.set_aside(&file_name(check))) {
-                None => unread(&reason),
-                Some(Ok(aside)) => {
-                    let aside = aside.display();
-                    format!("the history of this check could not be read ({reason}); kept as {aside}, it begins anew")
-                }
-                Some(Err(error)) => format!("{}; it can't be set aside either: {error}", unread(&reason)),
+    let (record, remark) = match (read(dir, check), &lock) {
+        (Ok(record), _) => (record, None),
+        (Err(Unread::Garbage(reason)), Ok(lock)) => {
+            let remark = match lock.set_aside(&file_name(check)) {
+                Ok(aside) => format!("{}; kept as {}, it begins anew", unread(&reason), aside.display()),
+                Err(error) => format!("{}; it can't be set aside either: {error}", unread(&reason)),
             };
-            Past { remarks: vec![printable(&remark)], ..Past::default() }
+            (Record::default(), Some(printable(&remark)))
+        }
+        // It may be whole: what could not be opened now is left alone.
+        (Err(error), _) => {
+            let mut past = Past { remarks: vec![unread(&error.to_string())], ..Past::default() };
+            merge(&mut past, now, trace, streak);
+            past.not_kept = Some(printable(&format!("{}: {error}", dir.path().join(file_name(check)).display())));
+            return past;
         }
     };
+    let mut past = from_record(record, now);
+    past.remarks.extend(remark);
     let changed = merge(&mut past, now, trace, streak);
     match lock {
         Err(error) => past.not_kept = Some(why(error)),
@@ -275,10 +283,22 @@ fn file_name(check: &str) -> String {
     format!("{check}.json")
 }
 
-fn read(dir: &StateDir, check: &str) -> Result<Record, String> {
-    let bytes = dir.read(&file_name(check), LARGEST).map_err(|error| error.to_string())?;
-    let Some(bytes) = bytes else { return Ok(Record::default()) };
-    parse(&bytes)
+/// Why a state file gave no record.
+#[derive(Debug, thiserror::Error)]
+enum Unread {
+    #[error("{0}")]
+    Io(std::io::Error),
+    #[error("{0}")]
+    Garbage(String),
+}
+
+fn read(dir: &StateDir, check: &str) -> Result<Record, Unread> {
+    match dir.read(&file_name(check), LARGEST) {
+        Ok(None) => Ok(Record::default()),
+        Ok(Some(bytes)) => parse(&bytes).map_err(Unread::Garbage),
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Err(Unread::Garbage(error.to_string())),
+        Err(error) => Err(Unread::Io(error)),
+    }
 }
 
 fn parse(bytes: &[u8]) -> Result<Record, String> {
@@ -286,14 +306,21 @@ fn parse(bytes: &[u8]) -> Result<Record, String> {
     if record.format != FORMAT {
         return Err(format!("its format is {}, this version reads {FORMAT}", record.format));
     }
+    let moments = record.notes.values().flat_map(|note| [&note.first, &note.last]).chain(&record.look);
+    let odd = moments.filter_map(|moment| moment.uptime).find(|uptime| !(0.0..LONGEST_UPTIME).contains(uptime));
+    odd.map_or(Ok(()), |uptime| Err(format!("an uptime of {uptime} s can't be")))?;
     Ok(record)
+}
+
+/// Whether a look that is on record, not of this boot as far as is known, lies in the future.
+fn is_from_the_future(last: &Moment, now: &Moment) -> bool {
+    !last.same_boot(now) && Moment::at(last.wall).since_wall(now.wall) > CLOCK_SLACK
 }
 
 fn from_record(record: Record, now: &Moment) -> Past {
     let mut past = Past { record, ..Past::default() };
     if let Some(last) = past.last_look()
-        && !(last.same_boot(now))
-        && Moment::at(last.wall).since_wall(now.wall) > CLOCK_SLACK
+        && is_from_the_future(last, now)
     {
         past.remarks.push(format!("the newest look on record is from the future ({}): a clock was wrong", last.wall));
     }
@@ -301,94 +328,4 @@ fn from_record(record: Record, now: &Moment) -> Past {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(minute: i64, boot: &str) -> Moment {
-        let wall = jiff::Timestamp::from_second(1_800_000_000 + minute * 60).unwrap();
-        Moment { wall, boot: Some(boot.to_owned()), uptime: Some((minute * 60) as f64) }
-    }
-
-    fn flag(value: &str) -> Trace {
-        Trace::default().group("flag ", [("/run/x".to_owned(), value.to_owned())])
-    }
-
-    fn directory() -> (tempfile::TempDir, History) {
-        let dir = tempfile::tempdir().unwrap();
-        let history = History::in_directory(StateDir::new(&dir.path().join("state")));
-        (dir, history)
-    }
-
-    #[test]
-    fn first_seen_survives_looks_and_reboots_until_the_value_changes() {
-        let (_dir, on_disk) = directory();
-        for history in [History::in_memory(), on_disk] {
-            history.record("c", &at(0, "a"), &flag("v"), None);
-            let past = history.record("c", &at(10, "b"), &flag("v"), None);
-            assert_eq!(past.note("flag /run/x").map(|n| n.first.wall), Some(at(0, "a").wall));
-            let past = history.record("c", &at(20, "b"), &flag("w"), None);
-            assert_eq!(past.note("flag /run/x").map(|n| n.first.wall), Some(at(20, "b").wall));
-            assert_eq!(history.load("c", &at(21, "b")).notes("flag ").count(), 1);
-        }
-    }
-
-    #[test]
-    fn a_complete_group_forgets_and_a_missing_group_keeps() {
-        let (_dir, history) = directory();
-        history.record("c", &at(0, "a"), &flag("v"), None);
-        assert!(history.record("c", &at(1, "a"), &Trace::default(), None).note("flag /run/x").is_some());
-        assert!(
-            history.record("c", &at(2, "a"), &Trace::default().group("flag ", []), None).note("flag /run/x").is_none()
-        );
-    }
-
-    #[test]
-    fn an_older_look_is_not_recorded() {
-        let (_dir, history) = directory();
-        history.record("c", &at(10, "a"), &flag("v"), None);
-        let past = history.record("c", &at(5, "a"), &flag("w"), None);
-        assert_eq!(past.note("flag /run/x").map(|n| n.value.as_str()), Some("v"));
-        assert_eq!(past.remarks.len(), 1);
-        // Another boot is newer, whatever its clock says.
-        let past = history.record("c", &at(5, "b"), &flag("w"), None);
-        assert_eq!(past.note("flag /run/x").map(|n| n.value.as_str()), Some("w"));
-        assert!(history.load("c", &at(-60, "c")).remarks[0].contains("from the future"));
-    }
-
-    #[test]
-    fn an_unreadable_file_is_set_aside_and_said() {
-        for garbage in ["", "{", "\0\u{1}\u{2}", "[]", r#"{"format":99}"#, r#"{"format":1,"look":"x"}"#] {
-            let (dir, history) = directory();
-            history.record("c", &at(0, "a"), &flag("v"), None);
-            let file = dir.path().join("state/c.json");
-            std::fs::write(&file, garbage).unwrap();
-            assert!(history.load("c", &at(1, "a")).remarks[0].contains("judged without it"));
-            let past = history.record("c", &at(1, "a"), &flag("v"), None);
-            assert!(past.remarks[0].contains("kept as"), "{:?}", past.remarks);
-            assert_eq!(past.not_kept, None);
-            assert_eq!(std::fs::read_to_string(dir.path().join("state/c.json.unreadable")).unwrap(), garbage);
-            assert!(history.load("c", &at(2, "a")).remarks.is_empty());
-        }
-    }
-
-    #[test]
-    fn what_can_not_be_kept_is_said() {
-        let history = History::in_directory(StateDir::new(std::path::Path::new("/proc/nodecheck")));
-        let past = history.record("c", &at(0, "a"), &flag("v"), None);
-        assert!(past.not_kept.is_some());
-        assert!(past.note("flag /run/x").is_some());
-    }
-
-    #[test]
-    fn a_quiet_look_writes_only_every_five_minutes() {
-        let (dir, history) = directory();
-        let file = dir.path().join("state/c.json");
-        let content = || std::fs::read(&file).unwrap();
-        history.record("c", &at(0, "a"), &flag("v"), None);
-        let first = content();
-        history.record("c", &at(4, "a"), &flag("v"), None);
-        assert_eq!(content(), first);
-        history.record("c", &at(5, "a"), &flag("v"), None);
-        assert_ne!(content(), first);
-    }
-}
+mod tests;

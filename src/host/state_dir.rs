@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{Flock, FlockArg};
 use nix::libc;
 
-/// How long a look waits for another one that is writing.
-const LOCK_WAIT: Duration = Duration::from_secs(1);
+/// How long a look waits for another one that is writing, which takes a few milliseconds.
+const LOCK_WAIT: Duration = Duration::from_millis(300);
+
+/// So many unreadable files of a check are kept.
+const KEPT_ASIDE: u32 = 5;
 
 /// A directory with one small file a check, safe against a crash at any point and against two writers.
 #[derive(Debug, Clone)]
@@ -62,7 +65,8 @@ impl StateDir {
             _ => {}
         }
         let mut options = OpenOptions::new();
-        options.write(true).create(true).mode(0o640).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
+        options.write(true).create(true).mode(0o640).custom_flags(flags);
         let mut file = options.open(self.path.join("lock"))?;
         self.adopt(&file)?;
         let deadline = Instant::now() + LOCK_WAIT;
@@ -120,9 +124,12 @@ impl Locked {
         file.sync_all()
     }
 
-    /// Moves a file that can't be read out of the way, keeping it for whoever wants to know why.
+    /// Moves a file whose content makes no sense out of the way, keeping it, and the few before it, for whoever wants to
+    /// know why.
     pub fn set_aside(&self, name: &str) -> io::Result<PathBuf> {
-        let aside = self.dir.path.join(format!("{name}.unreadable"));
+        let aside = |number: u32| self.dir.path.join(format!("{name}.unreadable-{number}"));
+        let free = (1..KEPT_ASIDE).map(aside).find(|path| path.symlink_metadata().is_err());
+        let aside = free.unwrap_or_else(|| aside(KEPT_ASIDE));
         std::fs::rename(self.dir.path.join(name), &aside)?;
         Ok(aside)
     }
