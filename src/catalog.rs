@@ -2,20 +2,23 @@
 //! command line. A wrong one makes its own check UNKNOWN and blinds no other.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crate::check::Check;
 use crate::config::{Entry, Fault, Origin, Settings, entries, near};
 use crate::definition;
-use crate::host::{Error, Host, SMALL, optional, printable};
+use crate::host::{Error, Host, optional, printable};
 
 /// The definitions that are part of the binary: name and text.
 pub static BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/checks.rs"));
 
 /// Definitions of the site, one file a check; a file of a built-in's name replaces it whole.
 pub const CHECKS_D: &str = "/etc/nodecheck/checks.d";
+/// No definition is longer.
+const LONGEST_DEFINITION: u64 = 64 << 10;
 /// The site's settings.
 pub const CONFIG: &str = "/etc/nodecheck/nodecheck.toml";
+/// No settings are longer.
+pub const LONGEST_CONFIG: u64 = 256 << 10;
 
 /// All checks of a node, each usable or with what is wrong with it.
 #[derive(Default)]
@@ -46,8 +49,9 @@ impl Catalog {
     /// name and text of a file that the user named).
     pub fn load(host: &Host, given: Option<(&str, &str)>) -> Catalog {
         let mut catalog = Catalog::built_in();
-        match optional(host.list(CHECKS_D, 4096)) {
-            Ok(names) => names.unwrap_or_default().iter().for_each(|name| {
+        match optional(host.list(CHECKS_D, 512)) {
+            Ok(None) => catalog.distrust_if_there(host, CHECKS_D),
+            Ok(Some(names)) => names.iter().for_each(|name| {
                 let name = name.to_string_lossy();
                 if let Some(check) = name.strip_suffix(".toml").filter(|stem| !stem.starts_with('.')) {
                     catalog.add_file(host, check, &format!("{CHECKS_D}/{name}"));
@@ -57,9 +61,9 @@ impl Catalog {
         }
         match given {
             Some((file, text)) => catalog.add_config(file, text),
-            None => match optional(read_text(host, CONFIG)) {
+            None => match optional(read_text(host, CONFIG, LONGEST_CONFIG)) {
                 Ok(Some(text)) => catalog.add_config(CONFIG, &text),
-                Ok(None) => {}
+                Ok(None) => catalog.distrust_if_there(host, CONFIG),
                 Err(error) => catalog.distrust(CONFIG, error.to_string()),
             },
         }
@@ -67,7 +71,13 @@ impl Catalog {
     }
 
     fn add_file(&mut self, host: &Host, check: &str, file: &str) {
-        match read_text(host, file) {
+        if !definition::is_name(check) {
+            // No check can be asked by such a name, so none is made.
+            let origin = Origin::File { file: printable(file), line: 1 };
+            let message = format!("'{}' is no name for a check: use a-z, 0-9 and -, at most 64", printable(check));
+            return self.general.push(Fault::new(&origin, message));
+        }
+        match read_text(host, file, LONGEST_DEFINITION) {
             Ok(text) => self.add_definition(check, file, &text, false),
             Err(error) => {
                 let origin = Origin::File { file: printable(file), line: 1 };
@@ -80,12 +90,8 @@ impl Catalog {
 
     /// Adds a whole definition, replacing what there was of that name.
     pub fn add_definition(&mut self, name: &str, file: &str, text: &str, built_in: bool) {
-        let (entries, mut faults) = entries(file, text, built_in);
+        let (entries, faults) = entries(file, text, built_in);
         let origin = if built_in { Origin::BuiltIn } else { Origin::File { file: printable(file), line: 1 } };
-        if !definition::is_name(name) {
-            let message = format!("'{}' is no name for a check: use a-z, 0-9 and -", printable(name));
-            faults.push(Fault::new(&origin, message));
-        }
         self.layers.insert(name.to_owned(), entries);
         self.faults.insert(name.to_owned(), faults);
         self.places.insert(name.to_owned(), origin);
@@ -118,6 +124,16 @@ impl Catalog {
         self.general.dedup();
     }
 
+    /// What leads nowhere, or is of the wrong kind, was meant to be there: a dangling link, a file for a directory.
+    fn distrust_if_there(&mut self, host: &Host, file: &str) {
+        if host.exists(file) != Ok(false) || !matches!(host.read_link(file), Err(Error::Absent(_))) {
+            self.distrust(
+                file,
+                format!("{file} is not what it should be: a link that leads nowhere, or of another kind"),
+            );
+        }
+    }
+
     fn distrust(&mut self, file: &str, reason: String) {
         let origin = Origin::File { file: file.to_owned(), line: 1 };
         self.general.push(Fault::new(&origin, reason.clone()));
@@ -130,12 +146,12 @@ impl Catalog {
     }
 
     /// One check with `options` of the command line on top; `None` when there is no such name.
-    pub fn check(&self, name: &str, options: &[Entry]) -> Option<Result<Arc<Check>, Vec<Fault>>> {
+    pub fn check(&self, name: &str, options: &[Entry]) -> Option<Result<Check, Vec<Fault>>> {
         let layers = self.layers.get(name)?;
         let mut faults = self.faults.get(name).cloned().unwrap_or_default();
         let all = layers.iter().chain(options).cloned();
         match definition::build(name, self.places.get(name).unwrap_or(&Origin::BuiltIn), all) {
-            Ok(check) if faults.is_empty() => Some(Ok(Arc::new(check))),
+            Ok(check) if faults.is_empty() => Some(Ok(check)),
             Ok(_) => Some(Err(faults)),
             Err(more) => {
                 // Of a file with wrong syntax, or that could not be read, missing keys say nothing new.
@@ -164,7 +180,7 @@ impl Catalog {
     }
 }
 
-fn read_text(host: &Host, path: &str) -> Result<String, Error> {
-    let bytes = host.read(path, SMALL)?;
+fn read_text(host: &Host, path: &str, longest: u64) -> Result<String, Error> {
+    let bytes = host.read(path, longest)?;
     String::from_utf8(bytes).map_err(|_| Error::Failed(format!("{} is not UTF-8 text", printable(path))))
 }

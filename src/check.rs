@@ -1,13 +1,13 @@
 //! A definition bound to its probe: one look, and the verdict that follows from it.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::definition::{Absent, Definition};
 use crate::history::{History, Past, Streak, Trace};
-use crate::host::clock::spoken;
+use crate::host::clock::{deadline_text, spoken};
 use crate::host::{Error, Host, Moment, machine};
 use crate::probe::Look;
 use crate::status::Status;
@@ -24,8 +24,10 @@ pub struct Check {
     /// What its probe measures with these parameters.
     pub metrics: Vec<MetricSpec>,
     look: Box<dyn Look>,
-    /// The look that did not end in time, while it lasts.
-    overdue: Mutex<Option<(Timestamp, Weak<()>)>>,
+    /// The look that is under way, if one is: whoever asks meanwhile waits for it.
+    flight: Arc<Flight>,
+    /// Thresholds are those of one caller, so its states are nobody else's.
+    borrowed: bool,
 }
 
 /// What one look came to, before thresholds.
@@ -35,10 +37,33 @@ struct Examined {
     now: Moment,
 }
 
+/// At most one look of a check at a time: one that hangs costs one thread, however often it is asked for.
+#[derive(Default)]
+struct Flight {
+    state: Mutex<Flying>,
+    landed: Condvar,
+}
+
+#[derive(Default)]
+struct Flying {
+    /// When the look that is under way began.
+    since: Option<Timestamp>,
+    /// How many looks have ended, and what the newest of them came to.
+    count: u64,
+    last: Option<Arc<Result<Examined, String>>>,
+}
+
 impl Check {
     /// Binds a definition to its probe.
     pub fn new(definition: Definition, look: Box<dyn Look>, metrics: Vec<MetricSpec>) -> Check {
-        Check { definition, metrics, look, overdue: Mutex::default() }
+        Check { definition, metrics, look, flight: Arc::default(), borrowed: false }
+    }
+
+    /// This check with a caller's thresholds, sharing the looks of `own`: the parameters must be the same.
+    pub fn sharing_looks_of(mut self, own: &Check) -> Check {
+        self.flight = own.flight.clone();
+        self.borrowed = true;
+        self
     }
 
     /// The check's name.
@@ -50,45 +75,54 @@ impl Check {
     /// the verdict.
     pub fn run(self: &Arc<Self>, host: &Arc<Host>, history: &Arc<History>, patience: Duration) -> Verdict {
         let deadline = self.definition.deadline.min(patience);
-        let begun = machine::wall_clock();
-        let unknown = |reason: String| Verdict::unknown(self.name(), reason, begun);
-        if let Some(since) = self.overdue_since() {
-            return unknown(format!("the look that began at {since:.0} is still running; no second one is started"));
-        }
-        let alive = Arc::new(());
-        let still = Arc::downgrade(&alive);
-        let work = {
+        let unknown = |reason: String| Verdict::unknown(self.name(), reason, machine::wall_clock());
+        let lock = || self.flight.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock();
+        let (before, joined) = (state.count, state.since);
+        if joined.is_none() {
+            state.since = Some(machine::wall_clock());
+            drop(state);
             let (check, host, history) = (self.clone(), host.clone(), history.clone());
-            move || {
-                let verdict = check.run_here(&host, &history);
-                drop(alive);
-                verdict
+            let work = move || {
+                let look = std::panic::AssertUnwindSafe(|| check.examine(&host, &history));
+                let examined = std::panic::catch_unwind(look).map_err(|panic| internal_error(&*panic));
+                check.flight.land(Some(examined));
+            };
+            if let Err(error) = machine::start(self.name(), work) {
+                self.flight.land(None);
+                return unknown(error.to_string());
             }
-        };
-        match machine::within(self.name(), deadline, work) {
-            Ok(Some(Ok(verdict))) => verdict,
-            Ok(Some(Err(panic))) => unknown(internal_error(&*panic)),
-            Ok(None) => {
-                *self.overdue.lock().unwrap_or_else(PoisonError::into_inner) = Some((begun, still));
-                let place = host.busy_with().map(|path| format!(" (at: {path})")).unwrap_or_default();
-                unknown(format!("the look did not end within {}{place}", humantime::format_duration(deadline)))
-            }
-            Err(error) => unknown(error.to_string()),
+            state = lock();
         }
-    }
-
-    /// When the look began that is past its deadline and whose thread has not returned: a hung mount costs one thread.
-    fn overdue_since(&self) -> Option<Timestamp> {
-        let overdue = self.overdue.lock().unwrap_or_else(PoisonError::into_inner);
-        overdue.as_ref().filter(|(_, still)| still.strong_count() > 0).map(|(begun, _)| *begun)
+        let flying = |state: &mut Flying| state.count == before && state.since.is_some();
+        let waited = self.flight.landed.wait_timeout_while(state, deadline, flying);
+        let state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let last = state.last.clone().filter(|_| state.count != before);
+        drop(state);
+        match (last, joined) {
+            (Some(examined), _) => match &*examined {
+                Ok(seen) => self.conclude(seen, history),
+                Err(reason) => unknown(reason.clone()),
+            },
+            (None, None) => {
+                let place = host.busy_with().map(|path| format!(" (at: {path})")).unwrap_or_default();
+                unknown(format!("the look did not end within {}{place}", deadline_text(deadline)))
+            }
+            (None, Some(since)) => {
+                unknown(format!("the look that began at {since:.0} is still running; no second one is started"))
+            }
+        }
     }
 
     /// Looks and judges on this thread.
     pub fn run_here(&self, host: &Host, history: &History) -> Verdict {
-        let seen = self.examine(host, history);
-        let verdict = self.judge(&seen);
+        self.conclude(&self.examine(host, history), history)
+    }
+
+    fn conclude(&self, seen: &Examined, history: &History) -> Verdict {
+        let verdict = self.judge(seen);
         if self.definition.confirm > 1 && seen.past.not_kept.is_none() && seen.result.is_ok() {
-            return self.confirm(verdict, &seen, history);
+            return self.confirm(verdict, seen, history);
         }
         verdict
     }
@@ -236,8 +270,23 @@ impl Check {
                 next.worse = 0;
             }
         }
-        history.record(self.name(), now, &Trace::default(), Some(next));
+        if !self.borrowed {
+            history.record(self.name(), now, &Trace::default(), Some(next));
+        }
         verdict
+    }
+}
+
+impl Flight {
+    /// A look has ended; `None`: it could not even begin.
+    fn land(&self, examined: Option<Result<Examined, String>>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.since = None;
+        if let Some(examined) = examined {
+            state.count += 1;
+            state.last = Some(Arc::new(examined));
+        }
+        self.landed.notify_all();
     }
 }
 

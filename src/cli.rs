@@ -183,7 +183,8 @@ impl Run {
         }
         for text in &self.set {
             let (key, value) = text.split_once('=').ok_or_else(|| format!("--set {text}: write KEY=VALUE"))?;
-            let parsed = toml::from_str::<toml::Table>(&format!("v = {value}")).ok().and_then(|mut t| t.remove("v"));
+            let table = toml::from_str::<toml::Table>(&format!("v = {value}")).ok().filter(|table| table.len() == 1);
+            let parsed = table.and_then(|mut table| table.remove("v"));
             entries.push(option(&["params", key], parsed.unwrap_or_else(|| toml::Value::String(value.to_owned()))));
         }
         Ok(entries)

@@ -195,7 +195,13 @@ impl Settings {
                 }
                 ["check"] if entry.value.as_table().is_some_and(toml::Table::is_empty) => Ok(()),
                 ["nrpe"] if entry.value.as_table().is_some_and(toml::Table::is_empty) => Ok(()),
-                ["state_dir"] => text().map(|dir| settings.state_dir = Some(dir.into())),
+                ["state_dir"] => text().and_then(|dir| match dir.starts_with('/') {
+                    true => {
+                        settings.state_dir = Some(dir.into());
+                        Ok(())
+                    }
+                    false => Err(Fault::new(&entry.origin, format!("state_dir: '{dir}' is not an absolute path"))),
+                }),
                 ["nrpe", "enabled"] => match entry.value.as_bool() {
                     Some(yes) => {
                         settings.nrpe = Some(yes);

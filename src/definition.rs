@@ -58,6 +58,8 @@ pub struct Definition {
     pub origins: BTreeMap<String, Origin>,
 }
 
+/// A longer duration is a mistake: looks are far apart in no check.
+const LONGEST: Duration = Duration::from_secs(31 * 86400);
 /// The keys of a definition, for messages.
 const KEYS: [&str; 14] = [
     "summary",
@@ -194,6 +196,9 @@ impl Draft {
     fn duration(&mut self, all: &Entries, key: &str, default: Duration, least: Duration) -> Duration {
         let Some(entry) = all.get(key) else { return default };
         match entry.value.as_str().map(humantime::parse_duration) {
+            Some(Ok(duration)) if duration > LONGEST => {
+                self.fault(entry, format!("{key} must be at most {}", humantime::format_duration(LONGEST)));
+            }
             Some(Ok(duration)) if duration >= least => return duration,
             Some(Ok(_)) => self.fault(entry, format!("{key} must be at least {}", humantime::format_duration(least))),
             _ => self.fault(entry, format!("{key} must be a duration such as \"30s\", \"60m\" or \"7d\"")),

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::catalog::Catalog;
-use crate::check::Check;
+use crate::check::{Check, internal_error};
 use crate::cli::{Global, Run};
 use crate::config::Fault;
 use crate::history::History;
@@ -26,9 +26,12 @@ pub struct Node {
     pub history: Arc<History>,
     /// The definitions and settings.
     pub catalog: Catalog,
-    /// What is usable of them, built once: a check knows of its look that is still running.
-    checks: BTreeMap<String, Result<Arc<Check>, Vec<Fault>>>,
+    /// What is usable of them, each built when it is first asked for, and once: a check knows of its look under way.
+    checks: BTreeMap<String, OnceLock<Usable>>,
 }
+
+/// A check, or what is wrong with its definition.
+type Usable = Result<Arc<Check>, Vec<Fault>>;
 
 impl Node {
     /// Opens the node that the options name. In a scenario, everything before it is looked at first.
@@ -36,12 +39,13 @@ impl Node {
         if let Some(dir) = &global.scenario {
             let (host, _) = crate::scenario::open(dir, |_, _| {})?;
             let catalog = catalog(global, &host)?;
+            let kept = global.state_dir.as_deref().map(in_directory);
             let (host, replayed) = crate::scenario::open(dir, |host, history| {
                 for check in usable(&catalog) {
-                    check.run_here(host, history);
+                    check.run_here(host, kept.as_ref().unwrap_or(history));
                 }
             })?;
-            let history = global.state_dir.as_deref().map_or(replayed, in_directory);
+            let history = kept.unwrap_or(replayed);
             return Ok(Node::new(host, history, catalog));
         }
         let host = Arc::new(match &global.root {
@@ -66,8 +70,7 @@ impl Node {
     }
 
     fn new(host: Arc<Host>, history: Arc<History>, catalog: Catalog) -> Node {
-        let names = catalog.names().into_iter();
-        let checks = names.filter_map(|name| Some((name.to_owned(), catalog.check(name, &[])?))).collect();
+        let checks = catalog.names().into_iter().map(|name| (name.to_owned(), OnceLock::new())).collect();
         Node { host, history, catalog, checks }
     }
 
@@ -77,6 +80,9 @@ impl Node {
             Ok(check) => check.run(host, &self.history, patience),
             Err(reason) => return Verdict::unknown(&shown(name), reason, host.now().wall),
         };
+        if let (Some(fault), None) = (self.catalog.general.first(), &self.catalog.unreadable) {
+            verdict.add(Finding::fact(format!("a setting is ignored: {fault} (nodecheck check-config tells all)")));
+        }
         if let Some(reason) = &self.catalog.unreadable {
             let text = format!("the settings of this node can't be read ({reason}); judged by the built-in ones");
             verdict.add(Finding::new(Status::Unknown, text));
@@ -93,22 +99,39 @@ impl Node {
         if entries.is_empty() {
             return Ok(found);
         }
-        let with_options = self.catalog.check(name, &entries).unwrap_or(Ok(found));
-        with_options.map_err(|faults| wrong(first_of(&faults)))
+        match self.catalog.check(name, &entries) {
+            None => Ok(found),
+            Some(Err(faults)) => Err(wrong(first_of(&faults))),
+            // With other parameters it looks at something else.
+            Some(Ok(check)) if run.set.is_empty() => Ok(Arc::new(check.sharing_looks_of(&found))),
+            Some(Ok(check)) => Ok(Arc::new(check)),
+        }
     }
 
     /// The check of this name; `None` when there is none.
     pub fn check(&self, name: &str) -> Option<Result<Arc<Check>, Vec<Fault>>> {
-        self.checks.get(name).cloned()
+        let build = || self.catalog.check(name, &[]).unwrap_or(Err(Vec::new())).map(Arc::new);
+        Some(self.checks.get(name)?.get_or_init(build).clone())
     }
 
     /// Asks every check at once, in the order of their names.
     pub fn ask_all(&self, host: &Arc<Host>, patience: Duration) -> Vec<Verdict> {
         let mut verdicts: Vec<Verdict> = std::thread::scope(|scope| {
-            let ask = |name| scope.spawn(move || self.ask(host, name, None, patience));
+            let ask = |name| {
+                let named = std::thread::Builder::new().name(format!("ask {name}"));
+                named.spawn_scoped(scope, move || self.ask(host, name, None, patience))
+            };
             let asked: Vec<_> = self.catalog.names().into_iter().map(|name| (name, ask(name))).collect();
-            let broken = |name: &str| Verdict::unknown(name, "internal error, please report it", host.now().wall);
-            asked.into_iter().map(|(name, thread)| thread.join().unwrap_or_else(|_| broken(name))).collect()
+            let broken = |name: &str, why: &str| Verdict::unknown(name, why, host.now().wall);
+            let verdict =
+                |(name, thread): (&str, std::io::Result<std::thread::ScopedJoinHandle<'_, Verdict>>)| match thread
+                    .map(std::thread::ScopedJoinHandle::join)
+                {
+                    Ok(Ok(verdict)) => verdict,
+                    Ok(Err(panic)) => broken(name, &internal_error(&*panic)),
+                    Err(error) => broken(name, &format!("no thread could be started: {error}")),
+                };
+            asked.into_iter().map(verdict).collect()
         });
         if !self.catalog.general.is_empty() {
             let text = first_of(&self.catalog.general);
@@ -132,7 +155,7 @@ fn shown(name: &str) -> String {
     crate::render::clean(&name.chars().take(64).collect::<String>())
 }
 
-fn usable(catalog: &Catalog) -> Vec<Arc<Check>> {
+fn usable(catalog: &Catalog) -> Vec<Check> {
     catalog.names().into_iter().filter_map(|name| catalog.check(name, &[])?.ok()).collect()
 }
 

@@ -66,6 +66,13 @@ pub fn spoken(duration: Duration) -> String {
     }
 }
 
+/// A deadline for people: `1s`, `250ms`. From a second on to the tenth, since part of it may be spent.
+pub fn deadline_text(deadline: Duration) -> String {
+    let milliseconds = deadline.as_millis() as u64;
+    let step = if milliseconds < 900 { 1 } else { 100 };
+    humantime::format_duration(Duration::from_millis((milliseconds + step / 2) / step * step)).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, IsTerminal, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nix::sys::signal::{SigSet, Signal};
@@ -110,6 +110,31 @@ pub fn wait_for_signal() -> Option<Ending> {
     }
 }
 
+/// Measures how much of somebody's patience is gone.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    begun: Instant,
+    whole: Duration,
+}
+
+impl Patience {
+    /// Begins now.
+    pub fn of(whole: Duration) -> Patience {
+        Patience { begun: Instant::now(), whole }
+    }
+
+    /// What is left; zero once it is over.
+    pub fn left(&self) -> Duration {
+        self.whole.saturating_sub(self.begun.elapsed())
+    }
+}
+
+/// Starts a thread that nobody waits for.
+pub fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    thread.map(|_| ()).map_err(|error| Error::Failed(format!("no thread could be started: {error}")))
+}
+
 /// Runs `work` on a thread of its own and waits at most `deadline`. `None`: it is still running, and the thread is
 /// left to itself: one that hangs in the kernel can't be stopped.
 pub fn within<T: Send + 'static>(
@@ -122,7 +147,6 @@ pub fn within<T: Send + 'static>(
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
         let _ = send.send(result);
     };
-    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
-    thread.map_err(|error| Error::Failed(format!("no thread could be started: {error}")))?;
+    start(name, run)?;
     Ok(receive.recv_timeout(deadline).ok())
 }
