@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 use std::process::exit;
+use std::time::Duration;
 
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -10,23 +11,34 @@ use nodecheck::check::internal_error;
 use nodecheck::cli::{Cli, Command, arguments};
 use nodecheck::command::{Output, execute};
 use nodecheck::host::machine;
+use nodecheck::render::clean;
+
+/// How long the other end of stdout may take: a person with a pager, and a process that is being stopped.
+const AT_A_TERMINAL: Duration = Duration::from_secs(3600);
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 fn main() {
     machine::hold_signals();
     std::panic::set_hook(Box::new(|panic| {
         let _ = writeln!(io::stderr(), "nodecheck: {panic}");
     }));
-    let result = std::panic::catch_unwind(|| match Cli::try_parse_from(arguments(std::env::args_os())) {
-        Ok(cli) => {
-            if !matches!(cli.command, Command::Serve(_)) {
-                end_on_signal();
+    let mut patience = AT_A_TERMINAL;
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        match Cli::try_parse_from(arguments(std::env::args_os())) {
+            Ok(cli) => {
+                if !matches!(cli.command, Command::Serve(_)) {
+                    end_on_signal();
+                }
+                if let Command::Run(options) = &cli.command {
+                    patience = options.timeout;
+                }
+                execute(&cli)
             }
-            execute(&cli)
+            Err(error) => refused(&error),
         }
-        Err(error) => refused(&error),
-    });
+    }));
     let output = result.unwrap_or_else(|panic| Output::unknown(internal_error(&*panic)));
-    print(output)
+    print(output, patience)
 }
 
 /// Help and version as a person asks for them are no error; everything else is UNKNOWN. Clap's own 2 would read as
@@ -40,8 +52,7 @@ fn refused(error: &clap::Error) -> Output {
             let reason = text.trim_start_matches("error: ").trim();
             let (first, rest) = reason.split_once('\n').unwrap_or((reason, ""));
             let mut output = Output::unknown(first);
-            output.text.push_str(rest.trim_start());
-            output.text.push('\n');
+            output.text.extend(rest.trim_start().lines().map(|line| clean(line) + "\n"));
             output
         }
     }
@@ -51,16 +62,19 @@ fn refused(error: &clap::Error) -> Output {
 fn end_on_signal() {
     let wait = || {
         if let Some(signal) = machine::wait_for_signal() {
-            print(Output::unknown(format!("stopped by {signal} before there was an answer")));
+            print(Output::unknown(format!("stopped by {signal} before there was an answer")), LAST_WORDS);
         }
     };
     // Without the thread a signal waits until the look ends, which has a deadline.
-    let _ = std::thread::Builder::new().name("signals".to_owned()).spawn(wait);
+    let _ = machine::start("signals", wait);
 }
 
-/// Writes and ends. An answer that nobody could read is UNKNOWN.
-fn print(output: Output) -> ! {
-    let mut stdout = io::stdout().lock();
-    let written = stdout.write_all(output.text.as_bytes()).and_then(|()| stdout.flush());
-    exit(if written.is_ok() { i32::from(output.code) } else { 3 })
+/// Writes and ends. An answer that nobody could read is UNKNOWN, be stdout broken or a pipe that nobody empties.
+fn print(output: Output, patience: Duration) -> ! {
+    let write = move || {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(output.text.as_bytes()).and_then(|()| stdout.flush()).is_ok()
+    };
+    let written = matches!(machine::within("print", patience, write), Ok(Some(Ok(true))));
+    exit(if written { i32::from(output.code) } else { 3 })
 }

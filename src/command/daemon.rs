@@ -47,25 +47,31 @@ pub(super) fn ask_daemon(global: &Global, options: &Run, style: Style) -> Result
         name: options.name.clone(),
         warning: options.warning.clone(),
         critical: options.critical.clone(),
-        timeout: options.timeout.as_secs_f64(),
+        // The daemon gives up a little earlier, so that its own sentence arrives.
+        timeout: options.timeout.saturating_sub((options.timeout / 10).min(Duration::from_millis(500))).as_secs_f64(),
         verbose: options.verbose,
         format: options.format,
         color: style.color,
         width: style.width,
     };
     let line = serde_json::to_string(&question).map_err(|error| Some(error.to_string()))?;
-    // The daemon keeps to the same patience; a little more lets its own sentence arrive.
-    match ask(&global.socket, &line, options.timeout + Duration::from_millis(500)) {
+    match ask(&global.socket, &line, options.timeout) {
         Ok(Asked::NoDaemon) => Err(None),
         Ok(Asked::Refused(reason)) => Err(Some(reason)),
         Ok(Asked::Answer(reply)) => match serde_json::from_str::<Reply>(&reply) {
-            Ok(reply) if reply.protocol == PROTOCOL && reply.code <= 3 => {
+            Ok(reply) if reply.protocol == PROTOCOL && reply.code <= 3 && is_text(&reply.text, style.color) => {
                 Ok(Output { text: reply.text, code: reply.code })
             }
             _ => Err(Some("the daemon is of another version".to_owned())),
         },
         Err(error) => Ok(Output::unknown(error)),
     }
+}
+
+/// Whether a text can be printed as it is: there is one, and no control character in it but those of colour.
+fn is_text(text: &str, color: bool) -> bool {
+    let fits = |c: char| !c.is_control() || c == '\n' || (color && c == '\x1b');
+    !text.is_empty() && text.chars().all(fits)
 }
 
 /// The daemon's side: answers one question.

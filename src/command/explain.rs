@@ -16,7 +16,7 @@ pub(super) fn explain(node: &Node, name: &str) -> Output {
     match node.check(name) {
         None => Output::unknown(node.catalog.no_such(name)),
         Some(Err(faults)) => Output::unknown(first_of(&faults)),
-        Some(Ok(check)) => Output::ok(text(&check)),
+        Some(Ok(check)) => Output::lines(&text(&check)),
     }
 }
 

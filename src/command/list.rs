@@ -39,7 +39,7 @@ pub(super) fn list(node: &Node, format: Format) -> Output {
             Output::ok(serde_json::to_string_pretty(&document).unwrap_or_default() + "\n")
         }
         Format::Prometheus => Output::unknown("a list has no Prometheus form; use --format text or json"),
-        Format::Text => Output::ok(text(&items)),
+        Format::Text => Output::lines(&text(&items)),
     }
 }
 

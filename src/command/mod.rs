@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::{Cli, Command, Format, Global, Run};
+use crate::host::clock::deadline_text;
 use crate::host::{Host, machine};
 use crate::node::Node;
 use crate::render;
@@ -30,6 +31,11 @@ pub struct Output {
 impl Output {
     fn ok(text: impl Into<String>) -> Output {
         Output { text: text.into(), code: 0 }
+    }
+
+    /// Lines that hold texts from files: no control character leaves them.
+    fn lines(text: &str) -> Output {
+        Output::ok(text.lines().map(|line| crate::host::printable(line) + "\n").collect::<String>())
     }
 
     /// UNKNOWN, said by nodecheck itself.
@@ -56,9 +62,11 @@ pub fn execute(cli: &Cli) -> Output {
 /// Asks the daemon, or looks by itself where there is none that may be asked.
 fn run(global: &Global, options: &Run) -> Output {
     let style = style();
+    let patience = machine::Patience::of(options.timeout);
     match daemon::ask_daemon(global, options, style) {
         Ok(output) => output,
-        Err(why) => look(global.clone(), options.clone(), style, why),
+        // What asking took is gone.
+        Err(why) => look(global.clone(), Run { timeout: patience.left(), ..options.clone() }, style, why),
     }
 }
 
@@ -72,9 +80,7 @@ fn look(global: Global, options: Run, style: render::Style, why: Option<String>)
     match machine::within("run", patience + Duration::from_millis(500), work) {
         Ok(Some(Ok(output))) => output,
         Ok(Some(Err(panic))) => Output::unknown(crate::check::internal_error(&*panic)),
-        Ok(None) => {
-            Output::unknown(format!("the settings could not be read within {}", humantime::format_duration(patience)))
-        }
+        Ok(None) => Output::unknown(format!("the settings could not be read within {}", deadline_text(patience))),
         Err(error) => Output::unknown(error),
     }
 }

@@ -10,7 +10,8 @@ use crate::cli;
 use crate::host::machine;
 use crate::node::Node;
 use crate::render;
-use crate::serve::ask::{bind, unbind};
+use crate::serve::ask::bind;
+use crate::serve::log::{flush, say};
 use crate::serve::{Answer, Ask, Limits, nrpe};
 use crate::verdict::Verdict;
 
@@ -75,6 +76,9 @@ fn addresses(node: &Node, options: &cli::Serve) -> Result<Vec<(SocketAddr, bool)
 }
 
 async fn answer(node: Arc<Node>, addresses: &[(SocketAddr, bool)], socket: &Path) -> Output {
+    for fault in &node.catalog.general {
+        say(format_args!("a setting is ignored: {fault}"));
+    }
     let ask: Arc<dyn Ask> = Arc::new(LookOnce(node.clone()));
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let until = || {
@@ -88,30 +92,30 @@ async fn answer(node: Arc<Node>, addresses: &[(SocketAddr, bool)], socket: &Path
         match tokio::net::TcpListener::bind(address).await {
             Err(error) if *needed => return Output::unknown(format!("can't answer NRPE on {address}: {error}")),
             // A host without IPv6 is no reason not to answer.
-            Err(error) => eprintln!("nodecheck: not answering NRPE on {address}: {error}"),
+            Err(error) => say(format_args!("not answering NRPE on {address}: {error}")),
             Ok(listener) => {
                 let address = listener.local_addr().unwrap_or(*address);
-                eprintln!("nodecheck: answering NRPE without TLS on {address}");
+                say(format_args!("answering NRPE without TLS on {address}"));
                 servers.spawn(nrpe::serve(listener, ask.clone(), Limits::default(), until()));
             }
         }
     }
-    let mut bound = false;
+    let mut bound = None;
     match bind(socket) {
-        Ok(listener) => {
-            eprintln!("nodecheck: answering 'nodecheck run' on {}", socket.display());
-            bound = true;
+        Ok((listener, place)) => {
+            say(format_args!("answering 'nodecheck run' on {}", socket.display()));
+            bound = Some(place);
             let answers = Arc::new(move |line: &str| daemon::reply(&node, line));
             servers.spawn(crate::serve::ask::serve(listener, answers, until()));
         }
         Err(error) if servers.is_empty() => return Output::unknown(format!("{}: {error}", socket.display())),
-        Err(error) => eprintln!("nodecheck: not answering 'nodecheck run' on {}: {error}", socket.display()),
+        Err(error) => say(format_args!("not answering 'nodecheck run' on {}: {error}", socket.display())),
     }
     let (told, mut ending) = tokio::sync::mpsc::channel(1);
     let waiting = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         while let Some(signal) = machine::wait_for_signal() {
             match signal {
-                machine::Ending::Hangup => eprintln!("nodecheck: SIGHUP: settings are read at start only"),
+                machine::Ending::Hangup => say(format_args!("SIGHUP: settings are read at start only")),
                 machine::Ending::Stop(name) => {
                     let _ = told.blocking_send(name);
                     return;
@@ -123,11 +127,12 @@ async fn answer(node: Arc<Node>, addresses: &[(SocketAddr, bool)], socket: &Path
         return Output::unknown(format!("no thread could be started: {error}"));
     }
     let signal = ending.recv().await.unwrap_or("a signal");
-    eprintln!("nodecheck: {signal}: ending");
+    say(format_args!("{signal}: ending"));
     let _ = stop.send(true);
     while servers.join_next().await.is_some() {}
-    if bound {
-        unbind(socket);
+    if let Some(place) = bound {
+        place.unbind();
     }
+    flush();
     Output::ok("")
 }

@@ -32,7 +32,7 @@ pub fn ask(socket: &Path, line: &str, patience: Duration) -> Result<Asked, Error
         _ => Err(Error::Failed(format!(
             "the daemon on {} did not answer within {}",
             socket.display(),
-            humantime::format_duration(patience)
+            super::clock::deadline_text(patience)
         ))),
     }
 }

@@ -8,7 +8,8 @@ use crate::verdict::{Unit, Verdict};
 pub fn prometheus(verdicts: &[Verdict]) -> String {
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
     for verdict in verdicts.iter().filter(|verdict| verdict.not_here.is_none()) {
-        let label = format!("{{check=\"{}\"}}", verdict.check);
+        let check = verdict.check.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let label = format!("{{check=\"{check}\"}}");
         let mut add = |name: String, help: &str, kind: &'static str, value: f64| {
             let family = families.entry(name).or_insert_with(|| Family { help: help.to_owned(), kind, lines: vec![] });
             family.lines.push(format!("{label} {value}"));

@@ -2,8 +2,8 @@
 
 use std::fs::{DirBuilder, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,16 +17,16 @@ const GROUP: &str = "nodecheck";
 /// No question is longer.
 const LONGEST: u64 = 64 * 1024;
 /// Questions at a time.
-const AT_ONCE: usize = 64;
-/// For sending the question, and again for taking the answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const AT_ONCE: usize = 256;
+/// For sending the question, which is written in one piece, and again for taking the answer.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Gives the answer to a question; may block, and is called on a thread of its own.
 pub type Answers = dyn Fn(&str) -> String + Send + Sync;
 
 /// Makes the socket (0660, group `nodecheck` where there is one) and its directory. One that a killed daemon left is
 /// replaced; that of a living one is not.
-pub fn bind(path: &Path) -> io::Result<UnixListener> {
+pub fn bind(path: &Path) -> io::Result<(UnixListener, Place)> {
     if let Some(parent) = path.parent() {
         match DirBuilder::new().mode(0o755).create(parent) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
@@ -35,7 +35,13 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     }
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => return Err(io::Error::new(ErrorKind::AddrInUse, "another nodecheck answers on it")),
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            // A regular file refuses connections too.
+            if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
+                return Err(io::Error::new(ErrorKind::AlreadyExists, "it exists and is no socket"));
+            }
+            std::fs::remove_file(path)?;
+        }
         Err(_) => {}
     }
     // Nobody may connect between bind and the permissions below.
@@ -47,13 +53,29 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
         chown(path, None, Some(gid))?;
     }
     std::fs::set_permissions(path, Permissions::from_mode(0o660))?;
-    Ok(listener)
+    let id = identity(path)?;
+    Ok((listener, Place { path: path.to_owned(), id }))
 }
 
-/// Takes the socket away when its daemon ends.
-pub fn unbind(path: &Path) {
-    // Left behind it does no harm: nobody answers, and the next daemon replaces it.
-    let _ = std::fs::remove_file(path);
+/// Where a socket was made.
+#[derive(Debug)]
+pub struct Place {
+    path: PathBuf,
+    id: (u64, u64),
+}
+
+impl Place {
+    /// Takes the socket away when its daemon ends, unless it is another daemon's by now.
+    pub fn unbind(self) {
+        if identity(&self.path).is_ok_and(|id| id == self.id) {
+            // Left behind it does no harm: nobody answers, and the next daemon replaces it.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    std::fs::symlink_metadata(path).map(|meta| (meta.dev(), meta.ino()))
 }
 
 /// A group's number from `/etc/group`; getgrnam would load the host's NSS libraries into a static binary.

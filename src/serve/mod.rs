@@ -5,13 +5,14 @@
 // Sockets, and the clock that their deadlines are kept by, belong here.
 #![allow(clippy::disallowed_methods)]
 
-use std::io::Write;
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub mod ask;
 pub mod cut;
+pub mod log;
 pub mod nrpe;
+
+use log::Log;
 
 /// Who answers a command.
 pub trait Ask: Send + Sync + 'static {
@@ -74,64 +75,5 @@ impl Default for Limits {
             linger_bytes: 128 * 1024,
             drain: Duration::from_secs(5),
         }
-    }
-}
-
-/// Lines on stderr about what peers did, a few a minute: whoever can connect must not fill the journal.
-#[derive(Debug, Default)]
-struct Log {
-    state: Mutex<LogState>,
-}
-
-#[derive(Debug, Default)]
-struct LogState {
-    since: Option<Instant>,
-    written: u32,
-    suppressed: u64,
-}
-
-impl Log {
-    const LINES: u32 = 5;
-    const PERIOD: Duration = Duration::from_secs(60);
-
-    fn line(&self, text: impl std::fmt::Display) {
-        if let Some(suffix) = self.admit(Instant::now()) {
-            // Nothing can be done about a closed stderr.
-            let _ = writeln!(std::io::stderr(), "nodecheck: {text}{suffix}");
-        }
-    }
-
-    /// Whether a line may be written, and what must be added to it.
-    fn admit(&self, now: Instant) -> Option<String> {
-        let mut state = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if state.since.is_none_or(|since| now.saturating_duration_since(since) >= Self::PERIOD) {
-            state.since = Some(now);
-            state.written = 0;
-        }
-        if state.written == Self::LINES {
-            state.suppressed += 1;
-            return None;
-        }
-        state.written += 1;
-        match std::mem::take(&mut state.suppressed) {
-            0 => Some(String::new()),
-            count => Some(format!(" ({count} lines like this were left out before it)")),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_few_lines_a_minute() {
-        let log = Log::default();
-        let start = Instant::now();
-        let written = |at: u64| log.admit(start + Duration::from_secs(at));
-        assert!((0..5).all(|second| written(second) == Some(String::new())));
-        assert!((5..60).all(|second| written(second).is_none()));
-        assert_eq!(written(60).unwrap(), " (55 lines like this were left out before it)");
-        assert_eq!(written(61).unwrap(), "");
     }
 }
