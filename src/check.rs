@@ -132,7 +132,7 @@ impl Check {
         let mut past = history.load(self.name(), &now);
         past.window = self.definition.window;
         let result = self.look.look(host, &past).map(|looked| {
-            let trace = looked.trace().group(COMPONENT, [(String::new(), String::new())]);
+            let trace = looked.trace().group(COMPONENT, [(String::new(), String::new())]).within(past.window);
             host.doing("recording the look");
             past = history.record(self.name(), &now, &trace, None);
             past.window = self.definition.window;

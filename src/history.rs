@@ -1,7 +1,9 @@
 //! The past: what outlives a look, and the only place that knows the rules for it.
 //!
-//! Notes say when something was first and last seen; they survive reboots. One small JSON file a check lies in the
-//! state directory. A look that can't be recorded is judged all the same, with the reason at hand.
+//! Notes say when something was first and last seen; they survive reboots. Counters say what grew between which looks;
+//! they begin anew with each boot. One small JSON file a check lies in the state directory. A look that can't be recorded is judged all the same, with the reason at hand.
+
+mod counters;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,6 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::host::state_dir::StateDir;
 use crate::host::{Moment, printable};
 use crate::status::Status;
+
+pub use counters::{Growth, Reading};
+use counters::Counters;
 
 /// The layout of the state files; another number is set aside.
 const FORMAT: u32 = 1;
@@ -40,6 +45,8 @@ pub struct Note {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Trace {
     groups: Vec<(String, Vec<(String, String)>)>,
+    readings: Option<Vec<Reading>>,
+    window: Duration,
 }
 
 impl Trace {
@@ -47,6 +54,20 @@ impl Trace {
     /// listed any more is forgotten; a source that could not be read gives no group, and its notes stay.
     pub fn group(mut self, prefix: &str, notes: impl IntoIterator<Item = (String, String)>) -> Trace {
         self.groups.push((prefix.to_owned(), notes.into_iter().collect()));
+        self
+    }
+}
+
+impl Trace {
+    /// Adds every counter that this look could read. One that is missing was not readable, or is gone.
+    pub fn counters(mut self, readings: impl IntoIterator<Item = Reading>) -> Trace {
+        self.readings.get_or_insert_default().extend(readings);
+        self
+    }
+
+    /// Says how far back the check counts.
+    pub fn within(mut self, window: Duration) -> Trace {
+        self.window = window;
         self
     }
 }
@@ -85,6 +106,8 @@ struct Record {
     notes: BTreeMap<String, Note>,
     #[serde(default)]
     streak: Option<Streak>,
+    #[serde(default)]
+    counters: Counters,
 }
 
 impl Past {
@@ -97,6 +120,26 @@ impl Past {
     pub fn notes<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a Note)> {
         let from = self.record.notes.range(prefix.to_owned()..);
         from.map_while(move |(key, note)| Some((key.strip_prefix(prefix)?, note)))
+    }
+
+    /// What a counter grew by in the window that ends now.
+    pub fn growth(&self, key: &str, now: &Moment) -> Growth {
+        self.record.counters.growth(key, now, self.window_seconds())
+    }
+
+    /// The keys of the counters below `prefix`; those of counters that are gone stay while their growth counts.
+    pub fn counter_keys<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+        self.record.counters.keys(prefix)
+    }
+
+    /// How much of the window the looks of this boot cover.
+    pub fn covered(&self, now: &Moment) -> Duration {
+        let seconds = self.record.counters.covered(now, self.window_seconds());
+        Duration::from_secs(seconds.unsigned_abs())
+    }
+
+    fn window_seconds(&self) -> i64 {
+        i64::try_from(self.window.as_secs()).unwrap_or(i64::MAX)
     }
 
     /// The newest recorded look.
@@ -144,6 +187,10 @@ impl Past {
                     }
                 }
             }
+        }
+        if let Some(readings) = &trace.readings {
+            self.window = trace.window;
+            changed |= self.record.counters.take(readings, now, self.window_seconds());
         }
         self.record.look = Some(now.clone());
         changed
