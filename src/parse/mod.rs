@@ -12,7 +12,9 @@
     clippy::string_slice
 )]
 pub mod bootloader;
+pub mod cgroup;
 pub mod kernel;
+pub mod kmsg;
 pub mod nrpe;
 pub mod reboot_flag;
 pub mod release;

@@ -15,7 +15,9 @@ pub type Target = (&'static str, fn(&[u8]));
 /// The name of a parser's target is that of its file in src/parse/.
 pub const TARGETS: &[Target] = &[
     ("bootloader", parse::bootloader::fuzz),
+    ("cgroup", parse::cgroup::fuzz),
     ("kernel", parse::kernel::fuzz),
+    ("kmsg", parse::kmsg::fuzz),
     ("nrpe", parse::nrpe::fuzz),
     ("reboot_flag", parse::reboot_flag::fuzz),
     ("release", parse::release::fuzz),
