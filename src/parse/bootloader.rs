@@ -48,9 +48,17 @@ pub fn grub_env(bytes: &[u8]) -> Option<GrubEnv> {
     Some(GrubEnv { next: of("next_entry"), saved: of("saved_entry") })
 }
 
-/// `GRUB_DEFAULT` in `/etc/default/grub` and its like; the last assignment counts. `None` where there is none, or one
-/// that only a shell could tell.
-pub fn grub_default(bytes: &[u8]) -> Option<String> {
+/// What `GRUB_DEFAULT` is set to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GrubDefault {
+    /// `saved`, a menu position, an id or a title; `0` for an empty one, as grub-mkconfig takes it.
+    Value(String),
+    /// What only a shell could tell.
+    Shell,
+}
+
+/// `GRUB_DEFAULT` in `/etc/default/grub` and its like; the last assignment counts. `None` where there is none.
+pub fn grub_default(bytes: &[u8]) -> Option<GrubDefault> {
     let text = String::from_utf8_lossy(bytes);
     let mut assigned = text.lines().filter_map(|line| {
         let line = line.trim();
@@ -61,14 +69,22 @@ pub fn grub_default(bytes: &[u8]) -> Option<String> {
         Some(rest) => rest.split(['"', '\'']).next()?,
         None => value.split([' ', '\t', ';', '#']).next()?,
     };
-    (!value.is_empty() && !value.contains(['$', '`', '\\'])).then(|| value.to_owned())
+    Some(match value {
+        "" => GrubDefault::Value("0".to_owned()),
+        value if value.contains(['$', '`', '\\']) => GrubDefault::Shell,
+        value => GrubDefault::Value(value.to_owned()),
+    })
 }
 
 /// For the fuzzer: nothing panics, and no value holds a line's end.
 pub fn fuzz(data: &[u8]) {
     let Entry { version, linux } = entry(data);
     let env = grub_env(data).unwrap_or_default();
-    let found = [Some(version), Some(linux), loader_default(data), env.next, env.saved, grub_default(data)];
+    let default = match grub_default(data) {
+        Some(GrubDefault::Value(value)) => Some(value),
+        _ => None,
+    };
+    let found = [Some(version), Some(linux), loader_default(data), env.next, env.saved, default];
     assert!(found.into_iter().flatten().all(|value| !value.contains('\n')));
 }
 
@@ -130,11 +146,12 @@ mod tests {
             ),
             ("export GRUB_DEFAULT=saved", Some("saved")),
             ("#GRUB_DEFAULT=saved\nGRUB_DEFAULT_X=1\n", None),
-            ("GRUB_DEFAULT=\"$(x)\"\n", None),
-            ("GRUB_DEFAULT=\n", None),
+            ("GRUB_DEFAULT=1\nGRUB_DEFAULT=\n", Some("0")),
         ] {
-            assert_eq!(grub_default(text.as_bytes()).as_deref(), value, "{text:?}");
+            let value = value.map(|value| GrubDefault::Value(value.to_owned()));
+            assert_eq!(grub_default(text.as_bytes()), value, "{text:?}");
         }
+        assert_eq!(grub_default(b"GRUB_DEFAULT=saved\nGRUB_DEFAULT=\"$(x)\"\n"), Some(GrubDefault::Shell));
     }
 
     #[test]

@@ -148,6 +148,19 @@ pub fn image_suffix(name: &str) -> Option<&str> {
     IMAGE_PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix))
 }
 
+/// The release in the file name of a boot entry: `TOKEN-RELEASE.conf` (kernel-install, RHEL) or `RELEASE.conf`, with the
+/// tries of systemd-boot (`+2-1`) before the dot. `None` for a name that has none.
+pub fn of_entry_name(name: &str) -> Option<Release> {
+    let stem = name.strip_suffix(".conf")?;
+    let tries = |text: &str| text.split('-').all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+    let stem = stem.rsplit_once('+').filter(|(_, end)| tries(end)).map_or(stem, |(start, _)| start);
+    match stem.split_once('-') {
+        // A token (a machine's id, "fedora") has no dot.
+        Some((token, rest)) if !token.contains('.') => Release::parse(rest),
+        _ => Release::parse(stem),
+    }
+}
+
 /// `g` and an abbreviated commit, as `git describe` puts it into the release of a kernel that was built by hand.
 fn is_commit(token: &str) -> bool {
     token.strip_prefix('g').is_some_and(|hex| hex.len() >= 7 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
@@ -162,7 +175,7 @@ fn number(digits: &str) -> Part {
 pub fn fuzz(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (one, two) = text.split_once('\n').unwrap_or((&text, &text));
-    let _ = of_image_name(one);
+    let _ = (of_image_name(one), of_entry_name(one));
     if let Some(a) = Release::parse(one) {
         assert!(a.text() == one && a.same_flavour(&a) && !a.newer_than(&a) && a.is_named_in(one));
         if let Some(b) = Release::parse(two) {
@@ -280,6 +293,23 @@ mod tests {
             "vmlinuz-../../etc/passwd",
         ] {
             assert_eq!(of(name), None, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn entry_names() {
+        for (name, want) in [
+            ("0123456789abcdef0123456789abcdef-5.14.0-427.el9.x86_64.conf", Some("5.14.0-427.el9.x86_64")),
+            ("0123456789abcdef0123456789abcdef-6.11.3-200.fc40.x86_64+3-1.conf", Some("6.11.3-200.fc40.x86_64")),
+            ("fedora-6.11.3-200.fc40.x86_64+3.conf", Some("6.11.3-200.fc40.x86_64")),
+            ("6.12.74+deb13+1-amd64.conf", Some("6.12.74+deb13+1-amd64")),
+            ("0123456789abcdef0123456789abcdef-0-rescue.conf", None),
+            ("ostree-2-fedora.conf", None),
+            ("arch.conf", None),
+            ("m-6.1.0-45-amd64", None),
+            (".conf", None),
+        ] {
+            assert_eq!(of_entry_name(name).as_ref().map(Release::text), want, "{name}");
         }
     }
 

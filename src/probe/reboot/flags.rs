@@ -9,13 +9,15 @@ use crate::parse::reboot_flag::{self, Level};
 const LONGEST_LIST: u64 = 64 << 10;
 
 /// The flags that were looked for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Flags {
     pub found: Vec<Flag>,
     /// Places that could not be looked at and may hold a flag.
     pub unread: Vec<Error>,
     /// What hides no flag and is worth knowing.
     pub remarks: Vec<String>,
+    /// Whether every list of packages could be read.
+    pub packages_known: bool,
 }
 
 /// One flag.
@@ -27,6 +29,12 @@ pub(super) struct Flag {
     pub level: Option<Level>,
     /// Distinct, fit to be shown.
     pub packages: Vec<String>,
+}
+
+impl Default for Flags {
+    fn default() -> Self {
+        Flags { found: Vec::new(), unread: Vec::new(), remarks: Vec::new(), packages_known: true }
+    }
 }
 
 impl Flags {
@@ -41,7 +49,8 @@ impl Flags {
                 }
                 Ok(Some(stat)) => {
                     let packages = flags.packages(host, &format!("{path}.pkgs"));
-                    // Its text is prose in the node's language; only a lone level word means something.
+                    // Its text is prose in the node's language; only a lone level word means something, and without
+                    // one nothing less than a reboot is enough.
                     let level = host.read_head(path, 64).ok().and_then(|bytes| reboot_flag::level(&bytes));
                     let (born, modified) = (stat.born, stat.modified);
                     flags.found.push(Flag { path: path.clone(), born, modified, level, packages });
@@ -56,6 +65,7 @@ impl Flags {
         let mut bytes = match optional(host.read_head(path, LONGEST_LIST + 1)) {
             Ok(bytes) => bytes.unwrap_or_default(),
             Err(error) => {
+                self.packages_known = false;
                 self.remarks.push(format!("the packages are not known: {error}"));
                 return Vec::new();
             }
@@ -66,6 +76,7 @@ impl Flags {
             self.remarks.push(format!("{} is cut after {} KiB", super::shown(path), LONGEST_LIST >> 10));
         }
         let Some(names) = reboot_flag::packages(&bytes) else {
+            self.packages_known = false;
             self.remarks.push(format!("{} is binary and no list of packages", super::shown(path)));
             return Vec::new();
         };

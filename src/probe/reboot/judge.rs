@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::age::{self, FlagAge, Since};
+use super::age::{self, FlagAge, ImageAge, LOOKED_KERNELS, Sight, Since};
 use super::flags::Flag;
 use super::kernels::Kernels;
 use super::place::Run;
@@ -76,11 +76,31 @@ impl<'a> Judge<'a> {
         self.causes.push(Cause { since, name, what: what.into(), kernel_only });
     }
 
+    /// Whether the kernels could have told of a reboot.
+    fn compares(&self) -> bool {
+        match &self.seen.kernels {
+            Comparison::Off | Comparison::Foreign(_) => false,
+            Comparison::Impossible => true,
+            Comparison::Done(kernels) => kernels.compared || !kernels.unread.is_empty(),
+        }
+    }
+
     fn judge_flags(&mut self) {
+        if let Some(error) = &self.seen.place.unread {
+            self.unread(error.to_string());
+        }
+        let missing = matches!(self.seen.place.run, Run::Missing);
+        let looked = self.probe.flags.iter().any(|path| !missing || !path.starts_with("/run/"));
+        if !looked && !self.compares() {
+            let no_flags = if missing { "there is no /run" } else { "no flag is configured" };
+            self.unread(format!("nothing to judge by: {no_flags}, and no kernels were compared"));
+        }
         let volatile = match &self.seen.place.run {
             Run::Own { volatile } => *volatile,
             Run::Missing => {
-                self.say(Status::Ok, "there is no /run: only the kernels were compared");
+                if self.compares() {
+                    self.say(Status::Ok, "there is no /run: only the kernels were compared");
+                }
                 false
             }
             Run::Foreign(fstype) => {
@@ -108,8 +128,10 @@ impl<'a> Judge<'a> {
         let mut since = match age::of_flag(flag, self.past, self.now, self.boot, volatile) {
             FlagAge::Stale(at) => {
                 self.stale.push(&flag.path);
-                let text =
-                    format!("stale flag {path}: of {}, older than this boot, which did not remove it", minute(at));
+                let text = format!(
+                    "stale flag {path}: of {}, older than this boot, which did not remove it; remove it, or kured reboots for it",
+                    minute(at)
+                );
                 return self.say(Status::Ok, text);
             }
             FlagAge::Pending(since) => since,
@@ -120,7 +142,8 @@ impl<'a> Judge<'a> {
                  is on record ({reason}); give a state directory that can be written (--state-dir)"
             ));
         }
-        if let (true, Some(modified)) = (since.source.starts_with("first seen"), flag.modified) {
+        let touched = flag.modified.filter(|modified| *modified > since.at);
+        if let (true, Some(modified)) = (since.source.starts_with("first seen"), touched) {
             since.source.push_str(&format!("; touched again {}", minute(modified)));
         }
         let kernel_only = !flag.packages.is_empty() && flag.packages.iter().all(|package| of_kernel(package));
@@ -147,17 +170,18 @@ impl<'a> Judge<'a> {
         for error in &kernels.unread {
             self.unread(error.to_string());
         }
-        for path in &kernels.broken {
-            let text = format!("{path} is empty: its installation did not end (is /boot full?), and booting it fails");
+        for (path, size) in &kernels.broken {
+            let what = if *size == 0 { "is empty".to_owned() } else { format!("has no more than {size} bytes") };
+            let text = format!("{path} {what}: its installation did not end (is /boot full?), and booting it fails");
             self.say(Status::Warning, text);
         }
         self.judge_newer(kernels);
         self.judge_rebuilt(kernels);
         if let Some(changed) = kernels.modules_gone {
-            let note = age::note_of_boot(self.past, "reason modules", self.now);
-            let seen = note.map(|note| Since::first_seen(note, self.now));
-            let changed = changed.filter(|at| !age::before(*at, self.boot));
-            let changed = changed.map(|at| Since::time(at, self.now, "last change of /lib/modules"));
+            let sight = Sight::of(self.past, "reason modules", LOOKED_KERNELS, self.now);
+            let seen = sight.map(|sight| Since::first_seen(sight.first, self.now));
+            let source = "last change of /lib/modules";
+            let changed = changed.and_then(|at| age::dated(at, source, sight.as_ref(), self.now, self.boot));
             if let Some(since) = age::earliest(changed.into_iter().chain(seen)) {
                 let what = "the running kernel's modules are gone";
                 self.cause(since, Some(what.to_owned()), what, false);
@@ -166,8 +190,8 @@ impl<'a> Judge<'a> {
             self.say(Status::Warning, text);
         }
         if let Some(kernel) = &kernels.generation {
-            let note = age::note_of_boot(self.past, "reason generation", self.now);
-            let since = note.map(|note| Since::first_seen(note, self.now));
+            let note = age::note_of_boot(self.past, "generation", self.now);
+            let since = note.map(|note| Since::first_seen(&note.first, self.now));
             let since = since.unwrap_or_else(|| Since::time(self.now.wall, self.now, "now"));
             if let (false, Some(reason)) = (since.proven, &self.past.not_kept) {
                 let text = format!("since when the system's generation is another one is not known: {reason}");
@@ -184,8 +208,14 @@ impl<'a> Judge<'a> {
     /// Kernels that came in this boot are pending. One that was there before it is not: the boot loader passed it over,
     /// and a reboot would do so again.
     fn judge_newer(&mut self, kernels: &Kernels) {
-        let ages = kernels.newer().map(|image| (image, age::of_image(image, self.past, self.now)));
-        let (passed, came): (Vec<_>, Vec<_>) = ages.partition(|(_, since)| age::before(since.at, self.boot));
+        let (mut passed, mut came) = (Vec::new(), Vec::new());
+        for image in kernels.newer() {
+            let key = format!("kernel {}", image.release.text());
+            match age::of_image(image, &key, self.past, self.now, self.boot) {
+                ImageAge::PassedOver(since) => passed.push((image, since)),
+                ImageAge::Pending(since) => came.push((image, since)),
+            }
+        }
         for (image, since) in &passed {
             let text = format!(
                 "the newer {} was there before this boot ({}, {}) and was not booted: a reboot alone does not bring it",
@@ -195,7 +225,12 @@ impl<'a> Judge<'a> {
             );
             self.say(Status::Ok, text);
         }
-        let Some((newest, _)) = came.last() else { return };
+        let Some((newest, _)) = came.last() else {
+            return kernels.next.doubt.iter().for_each(|doubt| self.say(Status::Ok, doubt));
+        };
+        if let Some(doubt) = &kernels.next.doubt {
+            return self.unread(format!("whether {} is booted next is not known: {doubt}", newest.release.text()));
+        }
         let name = format!("kernel {}", newest.release.text());
         let proven = came.iter().any(|(_, since)| since.proven);
         if let (false, Some(reason)) = (proven, &self.past.not_kept) {
@@ -203,7 +238,7 @@ impl<'a> Judge<'a> {
         }
         // An update may have removed the first newer kernel again; the note tells of it.
         let note = age::note_of_boot(self.past, "reason kernel", self.now).filter(|_| passed.is_empty());
-        let first = note.map(|note| Since::first_seen(note, self.now));
+        let first = note.map(|note| Since::first_seen(&note.first, self.now));
         if let Some(since) = age::earliest(came.iter().map(|(_, since)| since.clone()).chain(first)) {
             self.cause(since, Some(name.clone()), name, true);
         }
@@ -212,14 +247,15 @@ impl<'a> Judge<'a> {
     fn judge_rebuilt(&mut self, kernels: &Kernels) {
         let Some(rebuilt) = &kernels.rebuilt else { return };
         let path = shown(&rebuilt.path);
-        let note = self.past.note(&format!("rebuilt {}", rebuilt.path)).map(|note| Since::first_seen(note, self.now));
-        let image = kernels.installed.iter().find(|image| image.path == rebuilt.path);
-        let file = image.and_then(|image| age::of_file(image, self.now));
-        let Some(since) = age::earliest(file.into_iter().chain(note)) else { return };
+        let Some(image) = kernels.find(&kernels.running) else { return };
         let what = format!("{path} is another build, {}", shown(&rebuilt.build));
-        if age::before(since.at, self.boot) {
-            return self.say(Status::Ok, format!("{what}; it was there before this boot and was not booted"));
-        }
+        let key = format!("rebuilt {}", rebuilt.path);
+        let since = match age::of_image(image, &key, self.past, self.now, self.boot) {
+            ImageAge::Pending(since) => since,
+            ImageAge::PassedOver(_) => {
+                return self.say(Status::Ok, format!("{what}; it was there before this boot and was not booted"));
+            }
+        };
         self.cause(since, Some(format!("another build of {}", kernels.running.text())), what, true);
     }
 
@@ -256,7 +292,7 @@ impl<'a> Judge<'a> {
         let path = shown(&self.probe.kured_sentinel);
         match &self.seen.sentinel {
             Some(Ok(false)) if age > self.probe.kured_grace => {
-                self.say(Status::Warning, format!("kured cannot see it: {path} is missing while a reboot is pending"));
+                self.say(Status::Warning, format!("a reboot is pending and kured cannot see it: {path} is missing"));
             }
             Some(Ok(false)) => self.say(Status::Ok, format!("kured does not see it yet: {path} is missing")),
             Some(Ok(true)) => self.say(Status::Ok, format!("kured sees {path}")),
@@ -276,7 +312,7 @@ impl<'a> Judge<'a> {
             metrics.push(PENDING.value(yes(pending)));
             metrics.push(PENDING_AGE.value(age.as_secs() as f64));
         }
-        if self.seen.flags.unread.is_empty() && !matches!(self.seen.place.run, Run::Foreign(_) | Run::Unread(_)) {
+        if self.seen.flags.packages_known && self.seen.flags.unread.is_empty() && !self.seen.place.run.hides_flags() {
             metrics.push(PKGS.value(pkgs as f64));
         }
         if let Comparison::Done(kernels) = &self.seen.kernels

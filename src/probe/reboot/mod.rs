@@ -5,10 +5,13 @@
 //! long: see `age`.
 
 mod age;
+mod builds;
+mod entries;
 mod flags;
 mod judge;
 mod kernels;
 mod next_boot;
+mod params;
 mod place;
 #[cfg(test)]
 mod tests;
@@ -17,7 +20,7 @@ mod text;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::Probe;
 use crate::history::{Past, Trace};
@@ -26,6 +29,7 @@ use crate::parse::kernel;
 use crate::parse::release::Release;
 use crate::verdict::{Assessment, MetricSpec, Unit};
 
+use age::{LOOKED_FLAGS, LOOKED_KERNELS};
 use flags::Flags;
 use kernels::Kernels;
 use place::{Place, Run};
@@ -47,20 +51,20 @@ const UPTIME: MetricSpec = MetricSpec::new("uptime", Unit::Seconds, "time since 
 
 /// Looks for a pending reboot.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct RebootRequired {
     /// Files whose existence means that a reboot is required; `PATH.pkgs` beside one lists the packages.
-    #[serde(deserialize_with = "absolute_all")]
+    #[serde(deserialize_with = "params::paths")]
     pub flags: Vec<String>,
     /// Whether the running kernel is compared with the installed ones.
     pub kernels: bool,
     /// Whether a kernel that an active livepatch stands in for is no reason to reboot.
     pub livepatch_suffices: bool,
     /// The file that kured waits for; empty when there is no kured.
-    #[serde(deserialize_with = "absolute_or_empty")]
+    #[serde(deserialize_with = "params::path_or_empty")]
     pub kured_sentinel: String,
     /// How long a reboot may be pending before kured must see it.
-    #[serde(serialize_with = "span_out", deserialize_with = "span_in")]
+    #[serde(serialize_with = "params::span_out", deserialize_with = "params::span_in")]
     pub kured_grace: Duration,
 }
 
@@ -74,40 +78,6 @@ impl Default for RebootRequired {
             kured_grace: Duration::from_secs(86400),
         }
     }
-}
-
-fn absolute_or_empty<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-    let path = String::deserialize(from)?;
-    if path.is_empty() || path.starts_with('/') {
-        return Ok(path);
-    }
-    Err(serde::de::Error::custom(format!("'{path}' is not an absolute path")))
-}
-
-fn absolute_all<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-    let paths = Vec::<String>::deserialize(from)?;
-    match paths.iter().find(|path| !path.starts_with('/')) {
-        None => Ok(paths),
-        Some(path) => Err(serde::de::Error::custom(format!("'{path}' is not an absolute path"))),
-    }
-}
-
-fn span_in<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Span {
-        Seconds(u64),
-        Text(String),
-    }
-    let wrong = || serde::de::Error::custom("not a duration such as \"24h\", nor a number of seconds");
-    match Span::deserialize(from).map_err(|_| wrong())? {
-        Span::Seconds(seconds) => Ok(Duration::from_secs(seconds)),
-        Span::Text(text) => humantime::parse_duration(&text).map_err(|_| wrong()),
-    }
-}
-
-fn span_out<S: Serializer>(span: &Duration, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(&humantime::format_duration(*span))
 }
 
 /// What one look at the node saw.
@@ -172,7 +142,10 @@ impl Probe for RebootRequired {
             (_, Some(sign)) => Comparison::Foreign(sign.clone()),
             (Err(Error::Absent(_)), None) if !kernel_places() => Comparison::Off,
             (Err(_), None) => Comparison::Impossible,
-            (Ok(release), None) => Comparison::Done(Box::new(Kernels::look(host, release, place.real))),
+            (Ok(release), None) => {
+                let in_run = !place.run.hides_flags();
+                Comparison::Done(Box::new(Kernels::look(host, release, place.real, in_run)))
+            }
         };
         let sentinel = (!self.kured_sentinel.is_empty()).then(|| host.exists(&self.kured_sentinel));
         let btime = if now.uptime.is_none() { btime(host) } else { None };
@@ -185,25 +158,27 @@ impl Probe for RebootRequired {
         // With the boot as its value a note begins anew in the next one: its first sight is one of this boot.
         let boot = seen.boot_id.clone().unwrap_or_default();
         let mut trace = Trace::default();
-        if seen.flags.unread.is_empty() && !matches!(seen.place.run, Run::Foreign(_) | Run::Unread(_)) {
+        let looked = || [(String::new(), boot.clone())];
+        if seen.flags.unread.is_empty() && !seen.place.run.hides_flags() {
             let found = seen.flags.found.iter().map(|flag| (flag.path.clone(), boot.clone()));
-            trace = trace.group("flag ", found);
+            trace = trace.group("flag ", found).group(LOOKED_FLAGS, looked());
         }
         if let Comparison::Done(kernels) = &seen.kernels
             && kernels.unread.is_empty()
         {
             let installed = kernels.installed.iter().map(|image| (image.release.text().to_owned(), String::new()));
             let rebuilt = kernels.rebuilt.iter().map(|rebuilt| (rebuilt.path.clone(), rebuilt.build.clone()));
-            let reasons = [
-                ("kernel", kernels.newer().next().is_some()),
-                ("modules", kernels.modules_gone.is_some()),
-                ("generation", kernels.generation.is_some()),
-            ];
+            let reasons = [("kernel", kernels.newer().next().is_some()), ("modules", kernels.modules_gone.is_some())];
             let reasons = reasons.into_iter().filter(|(_, holds)| *holds);
             trace = trace
                 .group("kernel ", installed)
                 .group("rebuilt ", rebuilt)
-                .group("reason ", reasons.map(|(name, _)| (name.to_owned(), boot.clone())));
+                .group("reason ", reasons.map(|(name, _)| (name.to_owned(), boot.clone())))
+                .group(LOOKED_KERNELS, looked());
+            if !seen.place.run.hides_flags() {
+                let generation = kernels.generation.iter().map(|_| (String::new(), boot.clone()));
+                trace = trace.group("generation", generation);
+            }
         }
         trace
     }
@@ -232,7 +207,7 @@ fn btime(host: &Host) -> Option<Timestamp> {
     Timestamp::from_second(kernel::boot_second(&host.read("/proc/stat", SMALL).ok()?)?).ok()
 }
 
-/// The names of the patches that are in force.
+/// The names of the patches that are in force: those that are seen to be, since a patch only ever takes from a verdict.
 fn livepatches(host: &Host) -> Vec<String> {
     let names = optional(host.list(LIVEPATCH, 256)).ok().flatten().unwrap_or_default();
     let enabled = |name: &String| {

@@ -1,7 +1,7 @@
 use std::fs::{File, create_dir_all, write};
 use std::path::Path;
 
-use super::age::{FlagAge, of_flag};
+use super::age::{FlagAge, Sight, dated, of_flag};
 use super::flags::Flag;
 use super::*;
 use crate::history::History;
@@ -161,9 +161,82 @@ fn what_is_no_file_is_not_waited_for() {
     for path in ["run/reboot-required.pkgs", "boot/vmlinuz-6.1.0-46-amd64", "boot/vmlinuz-linux"] {
         nix::unistd::mkfifo(&dir.path().join(path), nix::sys::stat::Mode::S_IRWXU).unwrap();
     }
-    let text = lines(&look_at(dir.path()));
+    let assessment = look_at(dir.path());
+    let text = lines(&assessment);
     assert!(text.contains("the packages are not known: /run/reboot-required.pkgs is a FIFO"), "{text}");
     assert!(text.contains("newest installed 6.1.0-45-amd64"), "{text}");
+    assert!(text.contains("UNKNOWN: /boot/vmlinuz-linux is a FIFO, not a regular file"), "{text}");
+    assert!(
+        text.contains(
+            "UNKNOWN: the kernel 6.1.0-46-amd64 could not be looked at: /boot/vmlinuz-6.1.0-46-amd64 is a FIFO"
+        )
+    );
+    assert_eq!((value(&assessment, "pkgs"), value(&assessment, "newer_kernel")), (None, None));
+    // The flag itself may be anything but a directory.
+    for path in ["run/reboot-required", "proc/sys/kernel/osrelease", "boot/vmlinuz-6.1.0-45-amd64"] {
+        let path = dir.path().join(path);
+        std::fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    }
+    let text = lines(&look_at(dir.path()));
+    assert!(text.starts_with("reboot pending for"), "{text}");
+    assert!(text.contains("UNKNOWN: which kernel runs is not known: /proc/sys/kernel/osrelease is a FIFO"), "{text}");
+}
+
+#[test]
+fn a_file_of_grub_that_is_too_large_keeps_no_kernel() {
+    let dir = tree();
+    std::fs::remove_file(dir.path().join("run/reboot-required")).unwrap();
+    put(dir.path(), "/boot/vmlinuz-6.1.0-46-amd64", "");
+    put(dir.path(), "/boot/grub/grubenv", "# GRUB Environment Block\nsaved_entry=m-6.1.0-45-amd64\n");
+    put(dir.path(), "/etc/default/grub", "GRUB_DEFAULT=saved\n");
+    assert!(lines(&look_at(dir.path())).contains("kept by saved_entry in /boot/grub/grubenv"));
+    put(dir.path(), "/etc/default/grub", "# long\n".repeat(10_000));
+    let assessment = look_at(dir.path());
+    let text = lines(&assessment);
+    assert_eq!((worst(&assessment), value(&assessment, "pending")), (Status::Unknown, None), "{text}");
+    assert!(text.contains("UNKNOWN: whether 6.1.0-46-amd64 is booted next is not known: saved_entry in"), "{text}");
+    assert!(text.contains("/etc/default/grub is larger than 65536 bytes"), "{text}");
+}
+
+#[test]
+fn a_time_means_what_the_clock_showed_at_the_first_sight() {
+    let moment = |wall: &str, uptime: u32| Moment {
+        wall: format!("2026-11-{wall}:00Z").parse().unwrap(),
+        boot: Some(BOOT.to_owned()),
+        uptime: Some(f64::from(uptime) * 3600.0),
+    };
+    let at = |text: &str| format!("2026-11-{text}:00Z").parse::<Timestamp>().unwrap();
+    // The boot was at 01T00:00 by the clock of the first looks, and at 11T00:00 by that of now.
+    let (early, first, now) = (moment("01T10:00", 10), moment("01T20:00", 20), moment("12T16:00", 40));
+    // A file's time, whether an earlier look missed it -> hours; None: there before the boot.
+    for (file, missed, want) in [
+        ("01T18:00", true, Some(22)),
+        ("01T18:00", false, Some(22)),
+        // Written between the looks, whatever its time.
+        ("01T02:00", true, Some(30)),
+        ("01T02:00", false, Some(38)),
+        // Touched later, or the clock was wrong at the first sight.
+        ("12T10:00", true, Some(20)),
+        ("12T10:00", false, Some(6)),
+        ("05T00:00", false, None),
+    ] {
+        let past = History::in_memory();
+        let looked = |seen: bool| {
+            let notes = seen.then(|| ("x".to_owned(), BOOT.to_owned()));
+            let looked = [(String::new(), BOOT.to_owned())];
+            Trace::default().group("flag ", notes).group(LOOKED_FLAGS, looked)
+        };
+        if missed {
+            past.record("c", &early, &looked(false), None);
+        }
+        past.record("c", &first, &looked(true), None);
+        let past = past.record("c", &now, &looked(true), None);
+        let sight = Sight::of(&past, "flag x", LOOKED_FLAGS, &now).unwrap();
+        assert_eq!(sight.came(), missed);
+        let since = dated(at(file), "file", Some(&sight), &now, now.boot_time());
+        assert_eq!(since.map(|since| since.age.as_secs() / 3600), want, "{file} {missed}");
+    }
 }
 
 #[test]
@@ -211,9 +284,22 @@ fn parameters() {
         ("kured_grace = -1", "not a duration such as \"24h\", nor a number of seconds"),
         ("flags = [\"run/x\"]", "'run/x' is not an absolute path"),
         ("kured_sentinel = \"reboot-required\"", "'reboot-required' is not an absolute path"),
+        ("kured_sentinel = \"/var/run/\"", "'/var/run/' ends in a slash: it must be a file's path"),
+        ("flags = [\"\"]", "'' is not an absolute path"),
+        ("flags = [\"/\"]", "'/' ends in a slash: it must be a file's path"),
+        ("flags = [\"/run/x\", \"/run/x/\"]", "'/run/x/' ends in a slash: it must be a file's path"),
+        ("flags = [\"/run//x\"]", "'/run//x' has two slashes in a row"),
+        ("flags = [\"/run/./x\"]", "'/run/./x' has a '.' or '..' between its slashes"),
+        ("flags = [\"/run/../x\"]", "'/run/../x' has a '.' or '..' between its slashes"),
+        ("flags = [\"/run/..\"]", "'/run/..' has a '.' or '..' between its slashes"),
+        ("flags = [\"/run/x\\u0000\"]", "'/run/x\\u{0}' has a control character in it"),
+        ("flags = [\"/run/x\\n\"]", "'/run/x\\n' has a control character in it"),
+        ("flags = []\nkernels = false", "flags is empty and kernels is false: nothing is left to judge by"),
     ] {
         assert_eq!(read(text), Err(message.to_owned()));
     }
+    assert!(read("flags = []").is_ok() && read("kernels = false").is_ok());
+    assert!(read("flags = [\"/run/..x\", \"/run/.x\"]").is_ok());
     assert!(read("flag = []").unwrap_err().contains("unknown field"));
     let written = toml::to_string(&RebootRequired::default()).unwrap();
     assert_eq!(read(&written), Ok(RebootRequired::default()));

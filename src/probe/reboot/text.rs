@@ -54,7 +54,7 @@ impl Judge<'_> {
             let whose = matches!(self.seen.kernels, Comparison::Foreign(_));
             return Some(format!("running {running}{}", if whose { ", the host's kernel" } else { "" }));
         };
-        Some(match (kernels.newest(), &kernels.choice) {
+        Some(match (kernels.newest(), &kernels.next.choice) {
             _ if pending => format!("running {running}"),
             (None, _) if kernels.unread.is_empty() => {
                 format!("running {running}; no installed kernel to compare it with")
@@ -64,6 +64,9 @@ impl Judge<'_> {
                 let next =
                     if choice.release == running { ", kept".to_owned() } else { format!("; next {}", choice.release) };
                 format!("running {running}{next} by {place}; newest installed {newest}")
+            }
+            (Some(newest), _) if kernels.next.doubt.is_some() && self.blind => {
+                format!("running {running}; newest installed {}", newest.release.text())
             }
             (Some(newest), _) if newest.release.newer_than(&kernels.running) && !self.causes.is_empty() => {
                 format!("running {running}, livepatched; newest installed {}", newest.release.text())
@@ -118,11 +121,13 @@ fn kernel_facts(kernels: &Kernels) -> Vec<String> {
     let running = format!("kernel: running {}{}", kernels.running.text(), with(&kernels.build));
     facts.push(match kernels.newest() {
         Some(newest) => format!("{running}, newest installed {}{}", newest.release.text(), with(&kernels.newest_build)),
-        None if kernels.others > 0 => format!("{running}; {} installed, all of other flavours", kernels.others),
+        None if !kernels.others.is_empty() => {
+            format!("{running}; {} installed, all of other flavours", kernels.others.len())
+        }
         None if !kernels.unread.is_empty() => running,
         None => format!("{running}; none installed in /boot or /lib/modules"),
     });
-    if let Some(choice) = &kernels.choice {
+    if let Some(choice) = &kernels.next.choice {
         facts.push(format!("the next boot takes {} ({})", choice.release, shown(&choice.place)));
     }
     facts
