@@ -104,10 +104,14 @@ impl Catalog {
         }
         let (settings, overrides, faults) = Settings::take(entries);
         self.settings = settings;
-        self.general.extend(syntax.into_iter().chain(faults));
+        // Behind a syntax error keys seem to be where they are not.
+        let faults = if syntax.is_empty() { faults } else { syntax };
+        self.general.extend(faults);
         for mut entry in overrides {
+            let named = entry.places.get(1).unwrap_or(&entry.origin).clone();
             let name = entry.path.remove(1);
             entry.path.remove(0);
+            entry.places.drain(..entry.places.len().min(2));
             match self.layers.get_mut(&name) {
                 Some(_) if entry.path.is_empty() && entry.value.as_table().is_some_and(toml::Table::is_empty) => {}
                 Some(_) if entry.path.is_empty() => {
@@ -117,7 +121,7 @@ impl Catalog {
                 Some(layers) => layers.push(entry),
                 None => {
                     let known: Vec<&str> = self.layers.keys().map(String::as_str).collect();
-                    self.general.push(Fault::new(&entry.origin, crate::config::unknown_name("check", &name, &known)));
+                    self.general.push(Fault::new(&named, crate::config::unknown_name("check", &name, &known)));
                 }
             }
         }
@@ -136,7 +140,8 @@ impl Catalog {
 
     fn distrust(&mut self, file: &str, reason: String) {
         let origin = Origin::File { file: file.to_owned(), line: 1 };
-        self.general.push(Fault::new(&origin, reason.clone()));
+        let message = reason.strip_prefix(&format!("{file}: ")).unwrap_or(&reason);
+        self.general.push(Fault::new(&origin, message));
         self.unreadable = Some(reason);
     }
 

@@ -171,6 +171,9 @@ impl Check {
     }
 
     fn judge_assessment(&self, assessment: &Assessment, now: &Moment) -> Verdict {
+        if assessment.findings.is_empty() && assessment.metrics.is_empty() {
+            return Verdict::unknown(self.name(), "the look found nothing to judge by", now.wall);
+        }
         let mut findings = assessment.findings.clone();
         // The state that the probe's own sentence on line 1 stands for.
         let mut by_main = Status::Ok;
@@ -181,16 +184,24 @@ impl Check {
             if self.is_main(metric) {
                 by_main = status;
             } else if let Some(range) = range {
-                findings.push(Finding::new(status, format!("{} is {}, range {range}", metric.spec.name, metric)));
+                findings
+                    .push(Finding::new(status, format!("{} ({})", said(metric), bound_text(range, metric.spec.unit))));
             }
             metrics.push(Judged { metric: metric.clone(), threshold });
         }
+        // A threshold on what could not be measured is not kept; the probe mostly says why.
+        let missing = |name: &&String| assessment.metrics.iter().all(|metric| metric.spec.name != **name);
+        if let (Some(name), false) = (
+            self.definition.thresholds.keys().find(missing),
+            findings.iter().any(|finding| finding.status == Status::Unknown),
+        ) {
+            findings.push(Finding::new(Status::Unknown, format!("{name} has a threshold and could not be measured")));
+        }
         let value = |name: &str| assessment.metrics.iter().find(|m| m.spec.name == name).map(|m| m.value);
         for rule in self.definition.rules.iter().filter(|rule| rule.holds(value)) {
-            findings.push(Finding::new(rule.state, format!("the rule holds: {rule}")));
-        }
-        if findings.is_empty() && metrics.is_empty() {
-            return Verdict::unknown(self.name(), "the look found nothing to judge by", now.wall);
+            let parts = rule.all.iter().filter_map(|(name, _)| assessment.metrics.iter().find(|m| m.spec.name == name));
+            let parts: Vec<String> = parts.map(said).collect();
+            findings.push(Finding::new(rule.state, format!("{} (a rule)", parts.join(" and "))));
         }
         findings.sort_by_key(|finding| finding.status.rank());
         let worst = findings.first().map_or(Status::Ok, |finding| finding.status);
@@ -304,6 +315,16 @@ pub fn spoken_value(value: f64, unit: Unit) -> String {
     }
 }
 
+/// `newer_kernel is 1`
+fn said(metric: &Metric) -> String {
+    format!("{} is {}", metric.spec.name, spoken_value(metric.value, metric.spec.unit))
+}
+
+/// `limit 7 d`, or the range where it is not that simple.
+fn bound_text(range: Range, unit: Unit) -> String {
+    range.upper_limit().map_or(format!("range {range}"), |limit| format!("limit {}", spoken_value(limit, unit)))
+}
+
 /// The limit that matters next: the one that was passed at CRITICAL, else the one ahead.
 fn limit_text(threshold: &Threshold, metric: &Metric) -> Option<String> {
     let say = |range: Range| match range.upper_limit() {
@@ -312,7 +333,7 @@ fn limit_text(threshold: &Threshold, metric: &Metric) -> Option<String> {
     };
     let (warning, critical) = (threshold.warning, threshold.critical);
     match threshold.judge(metric.value).0 {
-        Status::Critical => critical.map(|range| format!("limit {}", say(range))),
+        Status::Critical => critical.map(|range| bound_text(range, metric.spec.unit)),
         Status::Ok if warning.is_some() => warning.map(|range| format!("WARNING at {}", say(range))),
         _ => critical.map(|range| format!("CRITICAL at {}", say(range))),
     }

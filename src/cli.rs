@@ -83,13 +83,13 @@ pub struct Run {
     /// Every check that applies to this node
     #[arg(long, conflicts_with = "name")]
     pub all: bool,
-    /// Warning range of the main metric, or METRIC=RANGE; a Nagios range such as 10, 10:, ~:10, 10:20 or @10:20
+    /// Warning range of the main metric, or METRIC=RANGE; a Nagios range such as 10, 10:, '~:10', 10:20 or @10:20
     #[arg(short, long, value_name = "RANGE", allow_hyphen_values = true, conflicts_with = "all")]
     pub warning: Vec<String>,
     /// Critical range, likewise
     #[arg(short, long, value_name = "RANGE", allow_hyphen_values = true, conflicts_with = "all")]
     pub critical: Vec<String>,
-    /// Set a parameter of the probe; the value is TOML, or else a text
+    /// Set a parameter of the probe; the value is TOML, or else a text. Implies --local
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "all")]
     pub set: Vec<String>,
     /// Seconds until the answer is UNKNOWN
@@ -192,7 +192,12 @@ impl Run {
 }
 
 fn option(path: &[&str], value: toml::Value) -> Entry {
-    Entry { path: path.iter().map(|key| (*key).to_owned()).collect(), value, origin: Origin::CommandLine }
+    Entry {
+        path: path.iter().map(|key| (*key).to_owned()).collect(),
+        value,
+        origin: Origin::CommandLine,
+        places: Vec::new(),
+    }
 }
 
 #[cfg(test)]

@@ -73,12 +73,19 @@ pub struct Entry {
     pub value: Value,
     /// Where it was written.
     pub origin: Origin,
+    /// Where each key of the path was written; empty when all were at `origin`.
+    pub places: Vec<Origin>,
 }
 
 impl Entry {
     /// The path in TOML's dotted form.
     pub fn dotted(&self) -> String {
         self.path.join(".")
+    }
+
+    /// A fault of the key at this position of the path.
+    pub fn fault_of_key(&self, position: usize, message: impl Into<String>) -> Fault {
+        Fault::new(self.places.get(position).unwrap_or(&self.origin), message)
     }
 }
 
@@ -95,7 +102,7 @@ pub fn entries(file: &str, text: &str, built_in: bool) -> (Vec<Entry>, Vec<Fault
         Fault::new(&place(offset), error.message().trim())
     };
     let mut out = Vec::new();
-    flatten(table.get_ref(), &mut Vec::new(), &place, &mut out);
+    flatten(table.get_ref(), &mut Vec::new(), &mut Vec::new(), &place, &mut out);
     let mut faults: Vec<Fault> = errors.iter().take(MOST_FAULTS).map(fault).collect();
     if let (Some(last), true) = (faults.last_mut(), errors.len() > MOST_FAULTS) {
         last.message.push_str(&format!(" (and {} more syntax errors)", errors.len() - MOST_FAULTS));
@@ -103,19 +110,28 @@ pub fn entries(file: &str, text: &str, built_in: bool) -> (Vec<Entry>, Vec<Fault
     (out, faults)
 }
 
-fn flatten(table: &DeTable<'_>, path: &mut Vec<String>, place: &impl Fn(usize) -> Origin, out: &mut Vec<Entry>) {
+fn flatten(
+    table: &DeTable<'_>,
+    path: &mut Vec<String>,
+    places: &mut Vec<Origin>,
+    place: &impl Fn(usize) -> Origin,
+    out: &mut Vec<Entry>,
+) {
     for (key, value) in table {
         path.push(key.get_ref().to_string());
+        places.push(place(key.span().start));
         match value.get_ref() {
             // A parameter may itself be a table; it is the probe that knows.
             DeValue::Table(inner) if !inner.is_empty() && !path.iter().rev().skip(1).any(|k| k == "params") => {
-                flatten(inner, path, place, out);
+                flatten(inner, path, places, place, out);
             }
             _ => {
-                out.push(Entry { path: path.clone(), value: plain(value), origin: place(key.span().start) });
+                let origin = place(key.span().start);
+                out.push(Entry { path: path.clone(), value: plain(value), origin, places: places.clone() });
             }
         }
         path.pop();
+        places.pop();
     }
 }
 
@@ -173,6 +189,8 @@ pub struct Settings {
     pub nrpe: Option<bool>,
     /// `nrpe.listen`: where `serve` answers NRPE.
     pub listen: Option<SocketAddr>,
+    /// What is wrong in `[nrpe]`.
+    pub nrpe_fault: Option<Fault>,
 }
 
 impl Settings {
@@ -217,14 +235,18 @@ impl Settings {
                     parsed.map(|address| settings.listen = Some(address))
                 }),
                 ["nrpe", key, ..] => {
-                    Err(Fault::new(&entry.origin, unknown_name("key in [nrpe]:", key, &["enabled", "listen"])))
+                    Err(entry.fault_of_key(1, unknown_name("key in [nrpe]:", key, &["enabled", "listen"])))
                 }
                 [key, ..] => {
                     let known = ["state_dir", "nrpe", "check"];
-                    Err(Fault::new(&entry.origin, unknown_name("key", key, &known)))
+                    Err(entry.fault_of_key(0, unknown_name("key", key, &known)))
                 }
                 [] => Ok(()),
             };
+            // A wrong address must not become another one silently.
+            if let (Err(fault), Some(&"nrpe")) = (&result, path.first()) {
+                settings.nrpe_fault.get_or_insert_with(|| fault.clone());
+            }
             faults.extend(result.err());
         }
         (settings, checks, faults)

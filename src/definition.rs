@@ -103,7 +103,7 @@ pub fn build(name: &str, whole: &Origin, entries: impl IntoIterator<Item = Entry
             ["threshold" | "params", ..] => draft.fault(entry, format!("{} must be a table", entry.dotted())),
             ["summary" | "why" | "advice" | "probe" | "main" | "absent"] => {}
             ["interval" | "deadline" | "window" | "grace" | "confirm"] => {}
-            [key, ..] => draft.fault(entry, unknown_name("key", key, &KEYS)),
+            [key, ..] => draft.faults.push(entry.fault_of_key(0, unknown_name("key", key, &KEYS))),
             [] => {}
         }
     }
@@ -255,7 +255,8 @@ impl Draft {
         let known: Vec<&str> = metrics.iter().map(|metric| metric.name).collect();
         let found = known.contains(&name);
         if !found {
-            self.fault(entry, unknown_name("metric", name, &known));
+            let position = entry.path.iter().position(|key| key == name).unwrap_or(usize::MAX);
+            self.faults.push(entry.fault_of_key(position, unknown_name("metric", name, &known)));
         }
         found
     }

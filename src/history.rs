@@ -15,8 +15,8 @@ use crate::host::state_dir::StateDir;
 use crate::host::{Moment, printable};
 use crate::status::Status;
 
-pub use counters::{Growth, Reading};
 use counters::Counters;
+pub use counters::{Growth, Reading};
 
 /// The layout of the state files; another number is set aside.
 const FORMAT: u32 = 1;
@@ -323,7 +323,8 @@ fn record_in(dir: &StateDir, check: &str, now: &Moment, trace: &Trace, streak: O
 }
 
 fn unread(reason: &str) -> String {
-    printable(&format!("the history of this check can't be read ({reason}); judged without it"))
+    let text = format!("the past of this check can't be read ({reason}): judged without it, so an age may be larger");
+    printable(&text)
 }
 
 fn file_name(check: &str) -> String {

@@ -18,10 +18,10 @@ pub struct Range {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum RangeError {
     /// There is nothing between the quotes.
-    #[error("a range can't be empty; write 10, 10:, ~:10, 10:20 or @10:20")]
+    #[error("a range can't be empty; write 10, 10:, '~:10', 10:20 or @10:20")]
     Empty,
     /// A bound is not a decimal number.
-    #[error("'{0}' is not a number; write a range as 10, 10:, ~:10, 10:20 or @10:20")]
+    #[error("'{0}' is not a number; write a range as 10, 10:, '~:10' (in quotes), 10:20 or @10:20")]
     Number(String),
     /// The guidelines demand start <= end.
     #[error("the range starts at {0}, above its end {1}")]

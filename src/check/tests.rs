@@ -103,8 +103,8 @@ fn line_1_has_the_limit_that_matters_next() {
 fn line_1_has_the_reason_for_the_state() {
     let verdict = ask(definition(), saw(5.0, 7.0, &[]));
     assert_eq!(verdict.status, Status::Warning);
-    assert_eq!(verdict.findings[0].text, "count is 7, range 5");
-    assert!(verdict.summary.starts_with("count is 7, range 5; it is old"), "{}", verdict.summary);
+    assert_eq!(verdict.findings[0].text, "count is 7 (limit 5)");
+    assert!(verdict.summary.starts_with("count is 7 (limit 5); it is old"), "{}", verdict.summary);
     let verdict = ask(definition(), saw(50.0, 0.0, &[(Status::Unknown, "no access"), (Status::Ok, "fact")]));
     assert_eq!(verdict.status, Status::Unknown);
     assert!(verdict.summary.starts_with("no access; it is old"), "{}", verdict.summary);
@@ -112,6 +112,14 @@ fn line_1_has_the_reason_for_the_state() {
     let verdict = ask(definition(), saw(500.0, 0.0, &[(Status::Unknown, "no access")]));
     assert_eq!(verdict.status, Status::Critical);
     assert!(verdict.summary.starts_with("it is old"), "{}", verdict.summary);
+}
+
+#[test]
+fn a_threshold_on_what_was_not_measured_is_not_kept() {
+    let measured = Assessment { metrics: vec![AGE.value(1.0)], ..saw(1.0, 0.0, &[]).unwrap() };
+    let verdict = ask(definition(), Ok(measured));
+    assert_eq!(verdict.status, Status::Unknown);
+    assert!(verdict.summary.starts_with("count has a threshold and could not be measured; it is old"), "{verdict:?}");
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn write(node: &Node, global: &Global, dir: &Path) -> std::io::Result<Output> {
     }
     lines.push(format!("Written to {} (only you can read it). Before you pass it on, look through:", dir.display()));
     lines.push("  root/      package names, kernel versions, host paths, and /etc/nodecheck as it is".to_owned());
-    lines.push("  expect/    the same names, as text".to_owned());
+    lines.push("  expect/, past/    the same names".to_owned());
     lines.push(format!("Replay: nodecheck run NAME --scenario {}", dir.display()));
     Ok(Output::ok(lines.join("\n") + "\n"))
 }

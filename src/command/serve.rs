@@ -56,6 +56,9 @@ fn addresses(node: &Node, options: &cli::Serve) -> Result<Vec<(SocketAddr, bool)
     if !options.nrpe.or(settings.nrpe).unwrap_or(true) {
         return Ok(Vec::new());
     }
+    if let Some(fault) = &settings.nrpe_fault {
+        return Err(Output::unknown(fault));
+    }
     if !options.plain {
         let reason = "NRPE over TLS is not built yet: use 'serve --plain', which answers on loopback addresses only, or \
                       'serve --nrpe=off', which answers only 'nodecheck run' on this node";
@@ -75,6 +78,14 @@ fn addresses(node: &Node, options: &cli::Serve) -> Result<Vec<(SocketAddr, bool)
     Ok(asked.into_iter().map(|address| (address, true)).collect())
 }
 
+fn in_use(address: SocketAddr, error: &std::io::Error) -> String {
+    let hint = match error.kind() {
+        std::io::ErrorKind::AddrInUse => "; another NRPE daemon? Use another --listen, or --nrpe=off beside it",
+        _ => "",
+    };
+    format!("can't answer NRPE on {address}: {error}{hint}")
+}
+
 async fn answer(node: Arc<Node>, addresses: &[(SocketAddr, bool)], socket: &Path) -> Output {
     for fault in &node.catalog.general {
         say(format_args!("a setting is ignored: {fault}"));
@@ -90,7 +101,7 @@ async fn answer(node: Arc<Node>, addresses: &[(SocketAddr, bool)], socket: &Path
     let mut servers = tokio::task::JoinSet::new();
     for (address, needed) in addresses {
         match tokio::net::TcpListener::bind(address).await {
-            Err(error) if *needed => return Output::unknown(format!("can't answer NRPE on {address}: {error}")),
+            Err(error) if *needed => return Output::unknown(in_use(*address, &error)),
             // A host without IPv6 is no reason not to answer.
             Err(error) => say(format_args!("not answering NRPE on {address}: {error}")),
             Ok(listener) => {
@@ -115,7 +126,9 @@ async fn answer(node: Arc<Node>, addresses: &[(SocketAddr, bool)], socket: &Path
     let waiting = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         while let Some(signal) = machine::wait_for_signal() {
             match signal {
-                machine::Ending::Hangup => say(format_args!("SIGHUP: settings are read at start only")),
+                machine::Ending::Hangup => {
+                    say(format_args!("SIGHUP: settings are read at start only; restart nodecheck for new ones"))
+                }
                 machine::Ending::Stop(name) => {
                     let _ = told.blocking_send(name);
                     return;

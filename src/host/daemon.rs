@@ -30,7 +30,7 @@ pub fn ask(socket: &Path, line: &str, patience: Duration) -> Result<Asked, Error
     match machine::within("ask", patience, move || talk(&path, &line))? {
         Some(Ok(asked)) => Ok(asked),
         _ => Err(Error::Failed(format!(
-            "the daemon on {} did not answer within {}",
+            "the daemon on {} did not answer within {}: restart nodecheck, or look without it (--local)",
             socket.display(),
             super::clock::deadline_text(patience)
         ))),

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{Flock, FlockArg};
 use nix::libc;
 
+use super::machine;
+
 /// How long a look waits for another one that is writing, which takes a few milliseconds.
 const LOCK_WAIT: Duration = Duration::from_millis(300);
 
@@ -61,8 +63,14 @@ impl StateDir {
     /// Makes the directory if it is missing (its parent must exist) and locks it, waiting a bounded time.
     pub fn lock(&self) -> io::Result<Locked> {
         match DirBuilder::new().mode(0o750).create(&self.path) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
+            // Whoever may ask the daemon may also read what it remembers.
+            Ok(()) => {
+                if let Some(gid) = machine::group_id(machine::GROUP) {
+                    let _ = std::os::unix::fs::chown(&self.path, None, Some(gid));
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
         }
         let mut options = OpenOptions::new();
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use crate::render::worst;
 use crate::verdict::{Unit, Verdict};
 
-/// The verdicts of the checks that apply, every metric with HELP and TYPE once.
+/// The verdicts of the checks that apply, every metric with HELP and TYPE once, and the worst state of all.
 pub fn prometheus(verdicts: &[Verdict]) -> String {
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
+    let help = "Worst state of the checks that apply: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.".to_owned();
+    let lines = vec![format!(" {}", worst(verdicts).code())];
+    families.insert("nodecheck_status".into(), Family { help, kind: "gauge", lines });
     for verdict in verdicts.iter().filter(|verdict| verdict.not_here.is_none()) {
         let check = verdict.check.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
         let label = format!("{{check=\"{check}\"}}");
@@ -59,6 +63,7 @@ mod tests {
         assert!(text.contains("nodecheck_check_timestamp_seconds{check=\"reboot-required\"} 1795231320\n"), "{text}");
         let mut skipped = sample();
         skipped.not_here = Some("no /run".into());
-        assert_eq!(prometheus(&[skipped]), "");
+        let text = prometheus(&[skipped]);
+        assert!(text.ends_with("nodecheck_status 3\n") && !text.contains("check="), "{text}");
     }
 }

@@ -12,8 +12,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
-/// Who may ask, beside root.
-const GROUP: &str = "nodecheck";
+use crate::host::machine;
+
 /// No question is longer.
 const LONGEST: u64 = 64 * 1024;
 /// Questions at a time.
@@ -49,7 +49,7 @@ pub fn bind(path: &Path) -> io::Result<(UnixListener, Place)> {
     let listener = UnixListener::bind(path);
     nix::sys::stat::umask(before);
     let listener = listener?;
-    if let Some(gid) = group_id(GROUP) {
+    if let Some(gid) = machine::group_id(machine::GROUP) {
         chown(path, None, Some(gid))?;
     }
     std::fs::set_permissions(path, Permissions::from_mode(0o660))?;
@@ -76,15 +76,6 @@ impl Place {
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
     std::fs::symlink_metadata(path).map(|meta| (meta.dev(), meta.ino()))
-}
-
-/// A group's number from `/etc/group`; getgrnam would load the host's NSS libraries into a static binary.
-fn group_id(name: &str) -> Option<u32> {
-    let groups = std::fs::read_to_string("/etc/group").ok()?;
-    groups.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        if fields.next() == Some(name) { fields.nth(1)?.parse().ok() } else { None }
-    })
 }
 
 /// Answers until told to stop.
