@@ -81,6 +81,18 @@ fn daemon(root: &Path, socket: &Path, stderr: Stdio) -> (Child, u16) {
     (child, port)
 }
 
+/// A pipe without room, and its reading end.
+fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut filler = writer.try_clone().unwrap();
+    fcntl(&filler, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    while filler.write(&[b'x'; 4096]).is_ok() {}
+    while filler.write(b"x").is_ok() {}
+    fcntl(&filler, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+    (reader, writer)
+}
+
 fn end(mut child: Child) -> Option<i32> {
     let pid = nix::unistd::Pid::from_raw(child.id().try_into().unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).unwrap();
@@ -109,12 +121,7 @@ fn a_daemon_outlives_its_log() {
     let socket = dir.path().join("ask.sock");
     let asks = || run(&["run", "reboot-required", "--socket", text(&socket)]);
     // Nobody reads the pipe, and it is full.
-    let (reader, writer) = std::io::pipe().unwrap();
-    let mut filler = writer.try_clone().unwrap();
-    nix::fcntl::fcntl(&filler, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
-    while filler.write(&[b'x'; 4096]).is_ok() {}
-    while filler.write(b"x").is_ok() {}
-    nix::fcntl::fcntl(&filler, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty())).unwrap();
+    let (reader, writer) = full_pipe();
     let (child, port) = daemon(node.path(), &socket, writer.into());
     heckle(port, 8);
     assert_eq!(asks().0, 1);
@@ -173,12 +180,7 @@ fn death_by_signal_is_no_way_out() {
 fn a_pipe_that_nobody_empties_does_not_hold_it() {
     let node = pending_node(48);
     for signal in [false, true] {
-        let (reader, writer) = std::io::pipe().unwrap();
-        let mut filler = writer.try_clone().unwrap();
-        nix::fcntl::fcntl(&filler, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
-        while filler.write(&[b'x'; 4096]).is_ok() {}
-        while filler.write(b"x").is_ok() {}
-        nix::fcntl::fcntl(&filler, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty())).unwrap();
+        let (reader, writer) = full_pipe();
         let mut command = nodecheck();
         command.args(["run", "reboot-required", "-t", if signal { "60" } else { "1" }, "--root", text(node.path())]);
         let mut child = command.stdout(writer).spawn().unwrap();
