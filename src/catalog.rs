@@ -11,6 +11,8 @@ use crate::host::{Error, Host, optional, printable};
 /// The definitions that are part of the binary: name and text.
 pub static BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/checks.rs"));
 
+/// Where the site's settings are.
+const ETC: &str = "/etc/nodecheck";
 /// Definitions of the site, one file a check; a file of a built-in's name replaces it whole.
 pub const CHECKS_D: &str = "/etc/nodecheck/checks.d";
 /// No definition is longer.
@@ -49,6 +51,9 @@ impl Catalog {
     /// name and text of a file that the user named).
     pub fn load(host: &Host, given: Option<(&str, &str)>) -> Catalog {
         let mut catalog = Catalog::built_in();
+        if given.is_none() && optional(host.list(ETC, 4096)) == Ok(None) {
+            catalog.distrust_if_there(host, ETC);
+        }
         match optional(host.list(CHECKS_D, 512)) {
             Ok(None) => catalog.distrust_if_there(host, CHECKS_D),
             Ok(Some(names)) => names.iter().for_each(|name| {

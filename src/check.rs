@@ -75,6 +75,7 @@ impl Check {
     /// the verdict.
     pub fn run(self: &Arc<Self>, host: &Arc<Host>, history: &Arc<History>, patience: Duration) -> Verdict {
         let deadline = self.definition.deadline.min(patience);
+        let ends = machine::Patience::of(deadline);
         let unknown = |reason: String| Verdict::unknown(self.name(), reason, machine::wall_clock());
         let lock = || self.flight.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = lock();
@@ -86,20 +87,26 @@ impl Check {
             let work = move || {
                 let look = std::panic::AssertUnwindSafe(|| check.examine(&host, &history));
                 let examined = std::panic::catch_unwind(look).map_err(|panic| internal_error(&*panic));
-                check.flight.land(Some(examined));
+                check.flight.land(examined);
             };
             if let Err(error) = machine::start(self.name(), work) {
-                self.flight.land(None);
+                self.flight.land(Err(error.to_string()));
                 return unknown(error.to_string());
             }
             state = lock();
         }
         let flying = |state: &mut Flying| state.count == before && state.since.is_some();
-        let waited = self.flight.landed.wait_timeout_while(state, deadline, flying);
+        let waited = self.flight.landed.wait_timeout_while(state, ends.left(), flying);
         let state = waited.unwrap_or_else(PoisonError::into_inner).0;
         let last = state.last.clone().filter(|_| state.count != before);
         drop(state);
+        // A look that hung tells of a node of long ago.
+        let late =
+            |since: Timestamp| Moment::at(machine::wall_clock()).since_wall(since) > 2 * self.definition.deadline;
         match (last, joined) {
+            (Some(_), Some(since)) if late(since) => {
+                unknown(format!("the look that began at {since:.0} has only just ended: ask again"))
+            }
             (Some(examined), _) => match &*examined {
                 Ok(seen) => self.conclude(seen, history),
                 Err(reason) => unknown(reason.clone()),
@@ -289,14 +296,12 @@ impl Check {
 }
 
 impl Flight {
-    /// A look has ended; `None`: it could not even begin.
-    fn land(&self, examined: Option<Result<Examined, String>>) {
+    /// A look has ended, or could not even begin.
+    fn land(&self, examined: Result<Examined, String>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.since = None;
-        if let Some(examined) = examined {
-            state.count += 1;
-            state.last = Some(Arc::new(examined));
-        }
+        state.count += 1;
+        state.last = Some(Arc::new(examined));
         self.landed.notify_all();
     }
 }

@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 use std::process::exit;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
@@ -10,8 +11,9 @@ use clap::error::ErrorKind;
 use nodecheck::check::internal_error;
 use nodecheck::cli::{Cli, Command, arguments};
 use nodecheck::command::{Output, execute};
-use nodecheck::host::machine;
+use nodecheck::host::machine::{self, Patience};
 use nodecheck::render::clean;
+use nodecheck::serve::log;
 
 /// How long the other end of stdout may take: a person with a pager, and a process that is being stopped.
 const AT_A_TERMINAL: Duration = Duration::from_secs(3600);
@@ -20,9 +22,10 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 fn main() {
     machine::hold_signals();
     std::panic::set_hook(Box::new(|panic| {
-        let _ = writeln!(io::stderr(), "nodecheck: {panic}");
+        // Not by this thread: a stderr that nobody reads would keep it from ending.
+        log::say(format_args!("{panic}"));
     }));
-    let mut patience = AT_A_TERMINAL;
+    let mut patience = Patience::of(AT_A_TERMINAL);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         match Cli::try_parse_from(arguments(std::env::args_os())) {
             Ok(cli) => {
@@ -30,7 +33,7 @@ fn main() {
                     end_on_signal();
                 }
                 if let Command::Run(options) = &cli.command {
-                    patience = options.timeout;
+                    patience = Patience::of(options.timeout);
                 }
                 execute(&cli)
             }
@@ -38,7 +41,7 @@ fn main() {
         }
     }));
     let output = result.unwrap_or_else(|panic| Output::unknown(internal_error(&*panic)));
-    print(output, patience)
+    print(output, patience.left().max(LAST_WORDS))
 }
 
 /// Help and version as a person asks for them are no error; everything else is UNKNOWN. Clap's own 2 would read as
@@ -71,10 +74,18 @@ fn end_on_signal() {
 
 /// Writes and ends. An answer that nobody could read is UNKNOWN, be stdout broken or a pipe that nobody empties.
 fn print(output: Output, patience: Duration) -> ! {
-    let write = move || {
+    let Output { text, code } = output;
+    let text: Arc<str> = text.into();
+    let write = |text: &str| {
         let mut stdout = io::stdout().lock();
-        stdout.write_all(output.text.as_bytes()).and_then(|()| stdout.flush()).is_ok()
+        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_ok()
     };
-    let written = matches!(machine::within("print", patience, write), Ok(Some(Ok(true))));
-    exit(if written { i32::from(output.code) } else { 3 })
+    let copy = text.clone();
+    let written = match machine::within("print", patience, move || write(&copy)) {
+        Ok(ended) => matches!(ended, Some(Ok(true))),
+        // No thread can be had: then without a deadline.
+        Err(_) => write(&text),
+    };
+    log::flush();
+    exit(if written { i32::from(code) } else { 3 })
 }

@@ -247,6 +247,39 @@ fn a_setting_that_is_ignored_is_said() {
 }
 
 #[test]
+fn a_directory_of_settings_that_is_none_is_said() {
+    let node = pending_node(1);
+    fs::create_dir_all(node.path().join("etc")).unwrap();
+    let etc = node.path().join("etc/nodecheck");
+    let root = text(node.path());
+    assert_eq!(run(&["run", "reboot-required", "--root", root]).0, 0);
+    fs::write(&etc, "").unwrap();
+    assert_eq!(run(&["run", "reboot-required", "--root", root]).0, 3);
+    fs::remove_file(&etc).unwrap();
+    symlink("/nowhere", &etc).unwrap();
+    assert_eq!(run(&["run", "reboot-required", "--root", root]).0, 3);
+    fs::remove_file(&etc).unwrap();
+    fs::create_dir(&etc).unwrap();
+    assert_eq!(run(&["run", "reboot-required", "--root", root]).0, 0);
+}
+
+#[test]
+fn without_a_thread_there_is_still_a_sentence() {
+    use std::os::unix::fs::PermissionsExt;
+    assert!(nix::unistd::geteuid().is_root(), "this test changes its user: run it as root");
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let binary = dir.path().join("nodecheck");
+    fs::copy(env!("CARGO_BIN_EXE_nodecheck"), &binary).unwrap();
+    // A user whom nobody else on the machine is.
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "54321", "--regid", "54321", "--clear-groups", "prlimit", "--nproc=1"]);
+    command.arg(&binary).args(["run", "reboot-required", "--local"]);
+    let (code, out, _) = outcome(command.output().expect("setpriv and prlimit (package util-linux) are needed"));
+    assert!(code == 3 && out.contains("no thread could be started"), "{code}: {out}");
+}
+
+#[test]
 fn a_fake_daemon_is_not_believed() {
     let node = pending_node(48);
     let dir = tempfile::tempdir().unwrap();

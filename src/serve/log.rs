@@ -14,8 +14,9 @@ enum Item {
     Mark(SyncSender<()>),
 }
 
+static WRITER: OnceLock<Option<SyncSender<Item>>> = OnceLock::new();
+
 fn writer() -> Option<&'static SyncSender<Item>> {
-    static WRITER: OnceLock<Option<SyncSender<Item>>> = OnceLock::new();
     let start = || {
         let (send, receive) = sync_channel(WAITING);
         std::thread::Builder::new().name("log".to_owned()).spawn(|| write(receive)).ok().map(|_| send)
@@ -43,7 +44,9 @@ pub fn say(text: impl std::fmt::Display) {
 /// Gives the lines so far a moment to be written, before the process ends.
 pub fn flush() {
     let (send, receive) = sync_channel(1);
-    if writer().is_some_and(|writer| writer.try_send(Item::Mark(send)).is_ok()) {
+    // Nothing is started for the sake of nothing.
+    let writer = WRITER.get().and_then(Option::as_ref);
+    if writer.is_some_and(|writer| writer.try_send(Item::Mark(send)).is_ok()) {
         let _ = receive.recv_timeout(Duration::from_millis(200));
     }
 }
