@@ -36,6 +36,10 @@ pub struct Note {
     pub first: Moment,
     /// The newest look that saw it.
     pub last: Moment,
+    /// The newest look before the first that read its group, and did not have it; about, since a look that brings
+    /// nothing new is not always written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed: Option<Moment>,
     /// Its identity or content: another value starts the note anew.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub value: String,
@@ -104,6 +108,9 @@ struct Record {
     look: Option<Moment>,
     #[serde(default)]
     notes: BTreeMap<String, Note>,
+    /// The newest look that read each group whole.
+    #[serde(default)]
+    groups: BTreeMap<String, Moment>,
     #[serde(default)]
     streak: Option<Streak>,
     #[serde(default)]
@@ -171,8 +178,10 @@ impl Past {
             let before = self.record.notes.len();
             self.record.notes.retain(|key, _| stays(key));
             changed |= self.record.notes.len() != before;
+            let missed = self.record.groups.insert(prefix.clone(), now.clone());
             for (key, value) in notes {
-                let fresh = Note { first: now.clone(), last: now.clone(), value: value.clone() };
+                let missed = missed.clone();
+                let fresh = Note { first: now.clone(), last: now.clone(), missed, value: value.clone() };
                 match self.record.notes.entry(format!("{prefix}{key}")) {
                     std::collections::btree_map::Entry::Occupied(mut old) if old.get().value == *value => {
                         old.get_mut().last = now.clone();

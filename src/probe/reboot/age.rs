@@ -60,19 +60,22 @@ fn told(age: Duration, at: Timestamp, now: &Moment) -> Timestamp {
 pub(super) struct Sight<'a> {
     /// The first look of this boot that saw it.
     pub first: &'a Moment,
-    /// An earlier look of this boot that did not: it came in between.
+    /// The newest look of this boot before that, which did not have it: it came in between.
     missed: Option<&'a Moment>,
 }
 
 impl<'a> Sight<'a> {
     /// Of the note `key`; `looked` is the key of the first look of this boot that would have seen it.
     pub(super) fn of(past: &'a Past, key: &str, looked: &str, now: &Moment) -> Option<Sight<'a>> {
-        let first = &note_of_boot(past, key, now)?.first;
+        let note = note_of_boot(past, key, now)?;
+        let first = &note.first;
         let earlier = |look: &Moment| match (look.uptime, first.uptime) {
             (Some(look), Some(first)) => look < first,
             _ => look.wall < first.wall,
         };
-        let missed = note_of_boot(past, looked, now).map(|note| &note.first).filter(|look| earlier(look));
+        let first_look = note_of_boot(past, looked, now).map(|note| &note.first);
+        let newest = note.missed.as_ref().filter(|look| look.same_boot(now));
+        let missed = newest.or(first_look).filter(|look| earlier(look));
         Some(Sight { first, missed })
     }
 

@@ -84,8 +84,13 @@ impl Kernels {
                 .push(format!("the boot entry {} leads upwards, which is no path of a kernel", shown(name)));
         }
         // The path is the boot file system's, which may be mounted on /boot or be the root.
-        let images = [format!("/boot/{}", entry.linux.trim_start_matches('/')), entry.linux.clone()];
-        for image in images.iter().filter(|image| image.starts_with('/')) {
+        let parts: Vec<&str> = entry.linux.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+        let linux = parts.join("/");
+        let mut images = vec![format!("/boot/{linux}")];
+        if entry.linux.starts_with('/') {
+            images.push(format!("/{linux}"));
+        }
+        for image in images.iter().filter(|_| !linux.is_empty()) {
             match host.exists(image) {
                 Ok(true) => return self.add(host, release, image),
                 Ok(false) => {}
