@@ -95,7 +95,7 @@ impl Check {
             }
             state = lock();
         }
-        let flying = |state: &mut Flying| state.count == before && state.since.is_some();
+        let flying = |state: &mut Flying| state.count == before;
         let waited = self.flight.landed.wait_timeout_while(state, ends.left(), flying);
         let state = waited.unwrap_or_else(PoisonError::into_inner).0;
         let last = state.last.clone().filter(|_| state.count != before);
