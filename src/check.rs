@@ -154,6 +154,11 @@ impl Check {
             Err(Error::Absent(what)) => self.judge_absent(what, seen),
             Err(error) => Verdict::unknown(self.name(), error.to_string(), seen.now.wall),
         };
+        if seen.result.is_ok() && seen.past.is_blind(&seen.now) {
+            let text = "what grew is not known: no earlier look is on record, and this one is not kept for the next";
+            let need = "needs the daemon, or a state directory that it may write (--state-dir)";
+            verdict.add(Finding::new(Status::Unknown, format!("{text}; {need}")));
+        }
         let remarks = seen.past.remarks.iter().cloned();
         let not_kept = seen.past.not_kept.iter().map(|why| format!("this look could not be recorded: {why}"));
         verdict.findings.extend(remarks.chain(not_kept).map(Finding::fact));
@@ -197,7 +202,9 @@ impl Check {
             metrics.push(Judged { metric: metric.clone(), threshold });
         }
         // A threshold on what could not be measured is not kept; the probe mostly says why.
-        let missing = |name: &&String| assessment.metrics.iter().all(|metric| metric.spec.name != **name);
+        let optional = |name: &str| self.metrics.iter().any(|spec| spec.name == name && spec.optional);
+        let missing =
+            |name: &&String| assessment.metrics.iter().all(|metric| metric.spec.name != **name) && !optional(name);
         if let (Some(name), false) = (
             self.definition.thresholds.keys().find(missing),
             findings.iter().any(|finding| finding.status == Status::Unknown),
@@ -320,8 +327,11 @@ pub fn spoken_value(value: f64, unit: Unit) -> String {
     }
 }
 
-/// `newer_kernel is 1`
+/// The metric's own sentence, or `newer_kernel is 1`.
 fn said(metric: &Metric) -> String {
+    if !metric.said.is_empty() {
+        return metric.said.clone();
+    }
     format!("{} is {}", metric.spec.name, spoken_value(metric.value, metric.spec.unit))
 }
 

@@ -4,6 +4,7 @@
 //! they begin anew with each boot. One small JSON file a check lies in the state directory. A look that can't be recorded is judged all the same, with the reason at hand.
 
 mod counters;
+mod file;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,19 +12,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::host::Moment;
 use crate::host::state_dir::StateDir;
-use crate::host::{Moment, printable};
 use crate::status::Status;
 
 use counters::Counters;
 pub use counters::{Growth, Reading};
 
-/// The layout of the state files; another number is set aside.
-const FORMAT: u32 = 1;
-/// A state file is far smaller; what is larger is not ours.
-const LARGEST: u64 = 4 << 20;
-/// No machine has been up for longer, in seconds (300 years): a larger uptime is damage.
-const LONGEST_UPTIME: f64 = 1e10;
 /// A look that brings nothing new is written down only this often: an fsync hurts a dqlite on the same disk.
 const QUIET_WRITE: Duration = Duration::from_secs(300);
 /// Clocks of two boots differ a little; only more than this is "from the future".
@@ -97,6 +92,10 @@ pub struct Past {
     pub remarks: Vec<String>,
     /// How far back the check counts.
     pub window: Duration,
+    /// Whether it ends with this process.
+    passing: bool,
+    /// Whether this look read counters.
+    counts: bool,
 }
 
 /// The content of a state file.
@@ -134,6 +133,11 @@ impl Past {
         self.record.counters.growth(key, now, self.window_seconds())
     }
 
+    /// What the newest look of this boot that read a counter saw; of the looks before this one, when `observe` asks.
+    pub fn counter(&self, key: &str, now: &Moment) -> Option<u64> {
+        self.record.counters.value(key, now)
+    }
+
     /// The keys of the counters below `prefix`; those of counters that are gone stay while their growth counts.
     pub fn counter_keys<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
         self.record.counters.keys(prefix)
@@ -143,6 +147,12 @@ impl Past {
     pub fn covered(&self, now: &Moment) -> Duration {
         let seconds = self.record.counters.covered(now, self.window_seconds());
         Duration::from_secs(seconds.unsigned_abs())
+    }
+
+    /// Whether this look tells nothing of what grew, and the next one will not either: none before it is known, and
+    /// nothing keeps this one. In a boot that is younger than the window a look tells all the same.
+    pub fn is_blind(&self, now: &Moment) -> bool {
+        self.counts && self.covered(now).is_zero() && (self.passing || self.not_kept.is_some())
     }
 
     fn window_seconds(&self) -> i64 {
@@ -198,7 +208,7 @@ impl Past {
             }
         }
         if let Some(readings) = &trace.readings {
-            self.window = trace.window;
+            (self.window, self.counts) = (trace.window, true);
             changed |= self.record.counters.take(readings, now, self.window_seconds());
         }
         self.record.look = Some(now.clone());
@@ -210,6 +220,7 @@ impl Past {
 #[derive(Debug)]
 pub struct History {
     store: Store,
+    passing: bool,
 }
 
 #[derive(Debug)]
@@ -220,19 +231,24 @@ enum Store {
 }
 
 impl History {
-    /// A history that lasts as long as this process.
+    /// A history that stands for one that is kept: a scenario's.
     pub fn in_memory() -> History {
-        History { store: Store::Memory(Mutex::default()) }
+        History { store: Store::Memory(Mutex::default()), passing: false }
+    }
+
+    /// A history that ends with this process.
+    pub fn passing() -> History {
+        History { passing: true, ..History::in_memory() }
     }
 
     /// The history in a state directory.
     pub fn in_directory(dir: StateDir) -> History {
-        History { store: Store::Directory(dir) }
+        History { store: Store::Directory(dir), passing: false }
     }
 
     /// Gives a history in memory what a check remembered, as [`History::export`] wrote it.
     pub fn seed(&self, check: &str, text: &str) -> Result<(), String> {
-        let record = parse(text.as_bytes())?;
+        let record = file::parse(text.as_bytes())?;
         if let Store::Memory(all) = &self.store {
             all.lock().unwrap_or_else(PoisonError::into_inner).insert(check.to_owned(), record);
         }
@@ -243,10 +259,10 @@ impl History {
     pub fn export(&self, check: &str) -> Option<String> {
         let record = match &self.store {
             Store::Memory(all) => all.lock().unwrap_or_else(PoisonError::into_inner).get(check).cloned()?,
-            Store::Directory(dir) => read(dir, check).ok()?,
+            Store::Directory(dir) => file::read(dir, check).ok()?,
         };
         record.look.as_ref()?;
-        serde_json::to_string(&Record { format: FORMAT, ..record }).ok()
+        serde_json::to_string(&Record { format: file::FORMAT, ..record }).ok()
     }
 
     /// What the check remembers before this look.
@@ -256,9 +272,9 @@ impl History {
                 let all = all.lock().unwrap_or_else(PoisonError::into_inner);
                 Past { record: all.get(check).cloned().unwrap_or_default(), ..Past::default() }
             }
-            Store::Directory(dir) => match read(dir, check) {
+            Store::Directory(dir) => match file::read(dir, check) {
                 Ok(record) => from_record(record, now),
-                Err(reason) => Past { remarks: vec![unread(&reason.to_string())], ..Past::default() },
+                Err(reason) => Past { remarks: vec![file::unread(&reason.to_string())], ..Past::default() },
             },
         }
     }
@@ -269,12 +285,13 @@ impl History {
             Store::Memory(all) => {
                 let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
                 let record = all.entry(check.to_owned()).or_default();
-                let mut past = Past { record: std::mem::take(record), ..Past::default() };
+                let passing = self.passing;
+                let mut past = Past { record: std::mem::take(record), passing, ..Past::default() };
                 merge(&mut past, now, trace, streak);
                 *record = past.record.clone();
                 past
             }
-            Store::Directory(dir) => record_in(dir, check, now, trace, streak),
+            Store::Directory(dir) => file::record(dir, check, now, trace, streak),
         }
     }
 }
@@ -291,82 +308,6 @@ fn merge(past: &mut Past, now: &Moment, trace: &Trace, streak: Option<Streak>) -
         changed = true;
     }
     changed
-}
-
-fn record_in(dir: &StateDir, check: &str, now: &Moment, trace: &Trace, streak: Option<Streak>) -> Past {
-    let why = |error: std::io::Error| printable(&format!("{}: {error}", dir.path().display()));
-    // Reloaded under the lock: another look may have been recorded since this one began.
-    let lock = dir.lock();
-    let (record, remark) = match (read(dir, check), &lock) {
-        (Ok(record), _) => (record, None),
-        (Err(Unread::Garbage(reason)), Ok(lock)) => {
-            let remark = match lock.set_aside(&file_name(check)) {
-                Ok(aside) => format!("{}; kept as {}, it begins anew", unread(&reason), aside.display()),
-                Err(error) => format!("{}; it can't be set aside either: {error}", unread(&reason)),
-            };
-            (Record::default(), Some(printable(&remark)))
-        }
-        // It may be whole: what could not be opened now is left alone.
-        (Err(error), _) => {
-            let mut past = Past { remarks: vec![unread(&error.to_string())], ..Past::default() };
-            merge(&mut past, now, trace, streak);
-            past.not_kept = Some(printable(&format!("{}: {error}", dir.path().join(file_name(check)).display())));
-            return past;
-        }
-    };
-    let mut past = from_record(record, now);
-    past.remarks.extend(remark);
-    let changed = merge(&mut past, now, trace, streak);
-    match lock {
-        Err(error) => past.not_kept = Some(why(error)),
-        Ok(lock) if changed => {
-            past.record.format = FORMAT;
-            let written = serde_json::to_vec(&past.record).map_err(std::io::Error::other);
-            if let Err(error) = written.and_then(|bytes| lock.write(&file_name(check), &bytes)) {
-                past.not_kept = Some(why(error));
-            }
-        }
-        Ok(_) => {}
-    }
-    past
-}
-
-fn unread(reason: &str) -> String {
-    let text = format!("the past of this check can't be read ({reason}): judged without it, so an age may be larger");
-    printable(&text)
-}
-
-fn file_name(check: &str) -> String {
-    format!("{check}.json")
-}
-
-/// Why a state file gave no record.
-#[derive(Debug, thiserror::Error)]
-enum Unread {
-    #[error("{0}")]
-    Io(std::io::Error),
-    #[error("{0}")]
-    Garbage(String),
-}
-
-fn read(dir: &StateDir, check: &str) -> Result<Record, Unread> {
-    match dir.read(&file_name(check), LARGEST) {
-        Ok(None) => Ok(Record::default()),
-        Ok(Some(bytes)) => parse(&bytes).map_err(Unread::Garbage),
-        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Err(Unread::Garbage(error.to_string())),
-        Err(error) => Err(Unread::Io(error)),
-    }
-}
-
-fn parse(bytes: &[u8]) -> Result<Record, String> {
-    let record: Record = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    if record.format != FORMAT {
-        return Err(format!("its format is {}, this version reads {FORMAT}", record.format));
-    }
-    let moments = record.notes.values().flat_map(|note| [&note.first, &note.last]).chain(&record.look);
-    let odd = moments.filter_map(|moment| moment.uptime).find(|uptime| !(0.0..LONGEST_UPTIME).contains(uptime));
-    odd.map_or(Ok(()), |uptime| Err(format!("an uptime of {uptime} s can't be")))?;
-    Ok(record)
 }
 
 /// Whether a look that is on record, not of this boot as far as is known, lies in the future.

@@ -58,22 +58,35 @@ pub struct MetricSpec {
     pub help: &'static str,
     /// The smallest and the largest value it can have, where there is one.
     pub limits: (Option<f64>, Option<f64>),
+    /// Whether some kernels can't give it: then a threshold on it waits for one that can.
+    pub optional: bool,
 }
 
 impl MetricSpec {
     /// A metric that can't be negative.
     pub const fn new(name: &'static str, unit: Unit, help: &'static str) -> MetricSpec {
-        MetricSpec { name, unit, help, limits: (Some(0.0), None) }
+        MetricSpec { name, unit, help, limits: (Some(0.0), None), optional: false }
     }
 
     /// A metric that is 0 or 1.
     pub const fn yes_no(name: &'static str, help: &'static str) -> MetricSpec {
-        MetricSpec { name, unit: Unit::None, help, limits: (Some(0.0), Some(1.0)) }
+        MetricSpec { name, unit: Unit::None, help, limits: (Some(0.0), Some(1.0)), optional: false }
+    }
+
+    /// A part of a whole, from 0 to 100.
+    pub const fn percent(name: &'static str, help: &'static str) -> MetricSpec {
+        MetricSpec { name, unit: Unit::Percent, help, limits: (Some(0.0), Some(100.0)), optional: false }
+    }
+
+    /// This metric, which some kernels can't give.
+    pub const fn optional(mut self) -> MetricSpec {
+        self.optional = true;
+        self
     }
 
     /// This metric with a measured value.
     pub fn value(&self, value: f64) -> Metric {
-        Metric { spec: self.clone(), value }
+        Metric { spec: self.clone(), value, said: String::new() }
     }
 }
 
@@ -84,6 +97,16 @@ pub struct Metric {
     pub spec: MetricSpec,
     /// The value; always finite.
     pub value: f64,
+    /// The sentence that tells of it, with names, when its threshold is passed; empty: its name and value.
+    pub said: String,
+}
+
+impl Metric {
+    /// This metric with its sentence.
+    pub fn said(mut self, sentence: impl Into<String>) -> Metric {
+        self.said = sentence.into();
+        self
+    }
 }
 
 /// One sentence with a status: a fact that is not a number.

@@ -12,9 +12,9 @@ use crate::host::Moment;
 const KEPT: i64 = 25 * 3600;
 /// A counter that was not seen for so long is forgotten, once it has no steps: reading it may fail for a while.
 const MISSED: i64 = 3600;
-/// Steps next to each other become one while they span no more than this, so that a loop of kills stays small...
-const FINE: i64 = 120;
-/// ...and this, once they are older than the next.
+/// Steps become one when they end in the same stretch of so many seconds, so that a loop of kills stays small...
+const FINE: i64 = 180;
+/// ...or of so many, once it is older than the next.
 const COARSE: i64 = 3600;
 const OLD: i64 = 2 * 3600;
 
@@ -27,6 +27,9 @@ pub struct Reading {
     pub identity: u64,
     /// Its value.
     pub value: u64,
+    /// Whether it may have been above 0 for long when it is read for the first time: nobody cared before. What it has
+    /// then is not growth.
+    pub old: bool,
 }
 
 /// Growth between two looks.
@@ -92,6 +95,7 @@ impl Counters {
                     reading.value - old.value
                 }
                 (None, None) if !young => 0,
+                (None, _) if reading.old => 0,
                 // Another instance, one that came since the last look, or one that was set back: all it has is new.
                 _ => reading.value,
             };
@@ -137,6 +141,11 @@ impl Counters {
         growth
     }
 
+    /// The value that the newest look which read it saw, of the same boot.
+    pub(super) fn value(&self, key: &str, now: &Moment) -> Option<u64> {
+        self.all.get(key).filter(|_| self.boot == now.boot).map(|counter| counter.value)
+    }
+
     /// The keys below `prefix`, the ones of counters that are gone included.
     pub(super) fn keys<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
         let from = self.all.range(prefix.to_owned()..);
@@ -151,14 +160,23 @@ impl Counters {
     }
 }
 
-/// Drops what is too old and joins neighbours: fine ones of the last hours, coarse ones before.
+/// Drops what is too old and joins the steps of a stretch that is over: fine stretches of the last hours, coarse ones
+/// before. A joined step, and one alone too, ends with its stretch. So all counters forget what happened at one time at
+/// one time, and a counter less those of its parts never shows what is none's.
 fn tidy(steps: &mut Vec<Step>, now: i64) {
+    for step in steps.iter_mut() {
+        for (length, age) in [(FINE, 0), (COARSE, OLD)] {
+            let end = step.1.saturating_add(length - 1).div_euclid(length).saturating_mul(length);
+            if now.saturating_sub(end) >= age {
+                step.1 = end;
+            }
+        }
+    }
     steps.retain(|Step(_, to, _)| now.saturating_sub(*to) <= KEPT);
     steps.dedup_by(|next, kept| {
-        let span = if now.saturating_sub(next.1) > OLD { COARSE } else { FINE };
-        let joins = next.1.saturating_sub(kept.0) <= span;
+        let joins = next.1 == kept.1;
         if joins {
-            (kept.1, kept.2) = (next.1, kept.2.saturating_add(next.2));
+            kept.2 = kept.2.saturating_add(next.2);
         }
         joins
     });
@@ -180,7 +198,7 @@ mod tests {
     }
 
     fn reading(identity: u64, value: u64) -> [Reading; 1] {
-        [Reading { key: "pod".to_owned(), identity, value }]
+        [Reading { key: "pod".to_owned(), identity, value, old: false }]
     }
 
     /// What a history of (second, inode, value) has counted in the hour before its last look.
@@ -203,7 +221,7 @@ mod tests {
             (&[(T, 1, 149), (T + 30, 1, 2)], 2, "a counter that ran backwards began at 0"),
             (&[(T, 1, 149), (T + 30, 2, 150)], 150, "another inode, though the value is larger"),
             (&[(T, 1, 0), (T + 30, 1, 5), (T + 3000, 1, 5)], 5, "it stays for the window"),
-            (&[(T, 1, 0), (T + 30, 1, 5), (T + 3631, 1, 5)], 0, "and no longer"),
+            (&[(T, 1, 0), (T + 30, 1, 5), (T + 3700, 1, 5)], 0, "and not much longer"),
             (&[(1000, 1, 7)], 7, "a boot younger than the window: all since boot"),
             (&[(T, 1, u64::MAX), (T + 30, 2, u64::MAX), (T + 900, 3, u64::MAX)], u64::MAX, "no overflow"),
         ] {
@@ -217,6 +235,42 @@ mod tests {
         counters.take(&[], &at(100_000), HOUR);
         counters.take(&reading(1, 4), &at(100_030), HOUR);
         assert_eq!(counters.growth("pod", &at(100_030), HOUR).by, 4);
+    }
+
+    #[test]
+    fn one_that_nobody_read_before_begins_where_it_is() {
+        let old = |value| [Reading { old: true, ..reading(1, value)[0].clone() }];
+        let mut counters = Counters::default();
+        counters.take(&[], &at(100_000), HOUR);
+        counters.take(&old(4000), &at(100_030), HOUR);
+        assert_eq!(counters.growth("pod", &at(100_030), HOUR).by, 0);
+        counters.take(&old(4002), &at(100_060), HOUR);
+        assert_eq!(counters.growth("pod", &at(100_060), HOUR).by, 2);
+        assert_eq!(counters.value("pod", &at(100_060)), Some(4002));
+        assert_eq!(counters.value("pod", &in_boot(9, "b")), None);
+    }
+
+    /// A pod and its two containers: whenever somebody asks, the pod has what they have together.
+    #[test]
+    fn a_sum_and_its_parts_forget_together() {
+        let mut counters = Counters::default();
+        let mut values = [0_u64; 2];
+        for look in 0..700_i64 {
+            // Kills at odd moments, in one container, in the other, in both.
+            values[0] += u64::from(look % 7 == 3);
+            values[1] += u64::from(look % 11 < 2);
+            let reading = |key: &str, value| Reading { key: key.to_owned(), identity: 1, value, old: false };
+            let pod = values.iter().sum();
+            let now = at(100_007 + look * 97);
+            counters.take(&[reading("a", values[0]), reading("b", values[1]), reading("pod", pod)], &now, HOUR);
+            for later in [0, 13, 30] {
+                let now = at(100_007 + look * 97 + later);
+                for window in [60, 900, HOUR, 5 * HOUR, 24 * HOUR] {
+                    let growth = |key| counters.growth(key, &now, window).by;
+                    assert_eq!(growth("pod"), growth("a") + growth("b"), "look {look}, window {window}");
+                }
+            }
+        }
     }
 
     #[test]
@@ -237,7 +291,7 @@ mod tests {
         counters.take(&[], &at(100_120), HOUR);
         assert_eq!(counters.growth("pod", &at(100_120), HOUR).by, 6);
         assert_eq!(counters.keys("po").collect::<Vec<_>>(), ["pod"]);
-        assert!(counters.take(&[], &at(100_060 + KEPT + 1), HOUR));
+        assert!(counters.take(&[], &at(100_060 + KEPT + COARSE), HOUR));
         assert_eq!(counters.keys("").count(), 0);
     }
 
@@ -283,13 +337,13 @@ mod tests {
         let keys: Vec<String> = (0..500).map(|n| format!("/kubepods/burstable/pod{n:036}/{n:064}")).collect();
         for look in 0..2880_u64 {
             let readings: Vec<Reading> =
-                keys.iter().map(|key| Reading { key: key.clone(), identity: 1, value: look }).collect();
+                keys.iter().map(|key| Reading { key: key.clone(), identity: 1, value: look, old: false }).collect();
             counters.take(&readings, &at(100_000 + i64::try_from(look).unwrap() * 30), HOUR);
         }
         let now = at(100_000 + 2879 * 30);
         // The step in which the window begins counts whole, and says so.
         let growth = counters.growth(&keys[0], &now, HOUR);
-        assert!((120..=124).contains(&growth.by) && growth.maybe_before, "{growth:?}");
+        assert!((120..=126).contains(&growth.by) && growth.maybe_before, "{growth:?}");
         assert_eq!(counters.growth(&keys[0], &now, 25 * HOUR).by, 2879);
         let size = serde_json::to_vec(&counters).unwrap().len();
         assert!(size < 1_000_000, "{size} bytes");
