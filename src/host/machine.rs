@@ -30,6 +30,11 @@ pub fn wall_clock() -> Timestamp {
 
 /// The text of a file whose path the user gave; at most 1 MiB of UTF-8.
 pub fn read_given(path: &Path) -> Result<String, Error> {
+    read_given_up_to(path, SMALL)
+}
+
+/// The same, of a file that may have `limit` bytes.
+pub(super) fn read_given_up_to(path: &Path, limit: u64) -> Result<String, Error> {
     let name = path.display();
     let meta = std::fs::metadata(path).map_err(|e| Error::from_errno(&name.to_string(), errno_of(e)))?;
     if FileKind::of(&meta) != FileKind::File {
@@ -37,12 +42,12 @@ pub fn read_given(path: &Path) -> Result<String, Error> {
     }
     let read = || {
         let mut bytes = Vec::new();
-        File::open(path)?.take(SMALL + 1).read_to_end(&mut bytes)?;
+        File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     let bytes = read().map_err(|e| Error::from_errno(&name.to_string(), errno_of(e)))?;
-    if bytes.len() as u64 > SMALL {
-        return Err(Error::Failed(format!("{name} is larger than {SMALL} bytes")));
+    if bytes.len() as u64 > limit {
+        return Err(Error::Failed(format!("{name} is larger than {limit} bytes")));
     }
     String::from_utf8(bytes).map_err(|_| Error::Failed(format!("{name} is not UTF-8 text")))
 }
@@ -138,6 +143,17 @@ impl Patience {
     /// What is left; zero once it is over.
     pub fn left(&self) -> Duration {
         self.whole.saturating_sub(self.begun.elapsed())
+    }
+
+    /// What is gone, by the clock that nobody sets.
+    pub fn gone(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// As if it had begun that much earlier.
+    #[cfg(test)]
+    pub(crate) fn earlier(self, by: Duration) -> Patience {
+        Patience { begun: self.begun.checked_sub(by).unwrap_or(self.begun), ..self }
     }
 }
 

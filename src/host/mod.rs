@@ -6,9 +6,12 @@
 // .clippy.toml sends all others here.
 #![allow(clippy::disallowed_methods)]
 
+mod blank;
 pub mod clock;
 pub mod daemon;
+mod dir;
 mod error;
+mod kmsg;
 pub mod machine;
 mod record;
 mod scenario;
@@ -21,18 +24,19 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jiff::Timestamp;
-use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, readlinkat};
 use procfs_core::FromRead;
 
 pub use clock::Moment;
+pub use dir::{Dir, Node};
 pub use error::{Error, optional, printable};
+pub use kmsg::Kmsg;
 pub use record::Recording;
 pub use stat::{FileKind, Stat};
 
@@ -222,18 +226,15 @@ impl Host {
             // An empty directory that only stat.toml knows of.
             Err(Errno::ENOENT) if self.is_recorded_directory(path) => Vec::new(),
             opened => {
-                let mut dir = self.os(path, opened.and_then(Dir::from_fd))?;
+                let dir = self.os(path, opened)?;
                 let mut names = Vec::new();
-                for entry in dir.iter() {
-                    let entry = self.os(path, entry)?;
-                    let name = entry.file_name().to_bytes();
-                    if name == b"." || name == b".." {
-                        continue;
-                    }
-                    if names.len() == limit {
-                        return Err(Error::Failed(format!("{} holds more than {limit} entries", printable(path))));
-                    }
-                    names.push(std::ffi::OsStr::from_bytes(name).to_owned());
+                let listed = tree::entries(&dir, |name, _| {
+                    names.push(OsString::from_vec(name.to_vec()));
+                    Ok(names.len() <= limit)
+                });
+                self.os(path, listed)?;
+                if names.len() > limit {
+                    return Err(Error::Failed(format!("{} holds more than {limit} entries", printable(path))));
                 }
                 names
             }
@@ -294,8 +295,12 @@ impl Host {
 
 /// Whether a path is absolute and holds no `.`, `..`, empty component or NUL.
 fn is_plain(path: &str) -> bool {
-    let odd = |part: &str| part.is_empty() || part == "." || part == ".." || part.contains('\0');
-    path == "/" || path.strip_prefix('/').is_some_and(|rest| !rest.split('/').any(odd))
+    path == "/" || path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(is_name))
+}
+
+/// Whether it can be the name of a file.
+fn is_name(part: &str) -> bool {
+    !(part.is_empty() || part == "." || part == ".." || part.contains(['/', '\0']))
 }
 
 /// The wall-clock time of a file's metadata, where the file system keeps it.

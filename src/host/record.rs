@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use jiff::Timestamp;
 use nix::errno::Errno;
 
+use super::blank::blanked;
 use super::scenario::{Entry, errno_name};
 use super::{FileKind, Stat};
 
@@ -19,6 +20,10 @@ use super::{FileKind, Stat};
 pub(super) enum Seen {
     Content(Vec<u8>),
     Names(Vec<OsString>),
+    /// The directories in a directory.
+    Dirs(Vec<String>),
+    /// It is a directory with this inode number.
+    Node(u64),
     Link(PathBuf),
     Stat(Stat),
     /// The path could not be resolved or looked at.
@@ -27,6 +32,17 @@ pub(super) enum Seen {
     Unreadable(Errno),
     /// It is there, and is no regular file.
     Kind(FileKind),
+}
+
+impl Seen {
+    /// Whether there was something at that path.
+    fn is_there(&self) -> bool {
+        match self {
+            Seen::Refused(_) => false,
+            Seen::Unreadable(errno) => !matches!(errno, Errno::ENOENT | Errno::ENOTDIR),
+            _ => true,
+        }
+    }
 }
 
 /// All that was read, by path.
@@ -52,17 +68,13 @@ impl Recording {
         let mut links = Vec::new();
         make_dir(&root)?;
         write_new(&dir.join("clock"), format!("{clock}\n").as_bytes())?;
-        let mut stats: BTreeMap<&str, Entry> = BTreeMap::new();
+        let mut stats: BTreeMap<String, Entry> = BTreeMap::new();
+        let mut dirs: BTreeMap<String, PathBuf> = BTreeMap::new();
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (path, answers) in all.iter() {
             let place = root.join(path.trim_start_matches('/'));
             // Only for what is there: a directory too many would be found by the replay.
-            let is_there = |seen: &Seen| match seen {
-                Seen::Refused(_) => false,
-                Seen::Unreadable(errno) => !matches!(errno, Errno::ENOENT | Errno::ENOTDIR),
-                _ => true,
-            };
-            if let Some(parent) = place.parent().filter(|_| answers.iter().any(is_there)) {
+            if let Some(parent) = place.parent().filter(|_| answers.iter().any(Seen::is_there)) {
                 make_dir(parent)?;
             }
             let lengths = answers.iter().map(|seen| if let Seen::Content(bytes) = seen { bytes.len() } else { 0 });
@@ -76,27 +88,47 @@ impl Recording {
                     Seen::Names(names) => {
                         make_dir(&place)?;
                         if names.is_empty() {
-                            stats.entry(path).or_default().directory = true;
+                            stats.entry(path.clone()).or_default().directory = true;
                         }
+                    }
+                    Seen::Dirs(names) => {
+                        make_dir(&place)?;
+                        for name in names {
+                            make_dir(&place.join(name))?;
+                            let child = below(path, name);
+                            // It went away between the listing and the look.
+                            if all.contains_key(&child) && !answers_at(&all, &child).any(Seen::is_there) {
+                                stats.entry(child.clone()).or_default().errno = Some(errno_name(Errno::ENOENT));
+                            }
+                            dirs.insert(child, place.join(name));
+                        }
+                    }
+                    Seen::Node(inode) => {
+                        make_dir(&place)?;
+                        dirs.insert(path.clone(), place.clone());
+                        stats.entry(path.clone()).or_default().inode = Some(*inode);
                     }
                     // What is not there needs no file; the tree says so by itself.
                     Seen::Refused(Errno::ENOENT | Errno::ENOTDIR)
                     | Seen::Unreadable(Errno::ENOENT | Errno::ENOTDIR) => {}
                     Seen::Refused(errno) => {
-                        stats.entry(path).or_default().errno = Some(errno_name(*errno));
+                        stats.entry(path.clone()).or_default().errno = Some(errno_name(*errno));
                     }
                     Seen::Unreadable(errno) => {
                         if !place.exists() {
                             write_new(&place, b"")?;
                         }
-                        stats.entry(path).or_default().read_errno = Some(errno_name(*errno));
+                        stats.entry(path.clone()).or_default().read_errno = Some(errno_name(*errno));
                     }
-                    Seen::Kind(FileKind::Directory) => make_dir(&place)?,
+                    Seen::Kind(FileKind::Directory) => {
+                        make_dir(&place)?;
+                        dirs.insert(path.clone(), place.clone());
+                    }
                     Seen::Kind(kind) => {
                         if !place.exists() {
                             write_new(&place, b"")?;
                         }
-                        stats.entry(path).or_default().kind = Some(*kind);
+                        stats.entry(path.clone()).or_default().kind = Some(*kind);
                     }
                     Seen::Stat(stat) => {
                         match stat.kind {
@@ -104,7 +136,7 @@ impl Recording {
                             _ if !place.exists() => write_new(&place, b"")?,
                             _ => {}
                         }
-                        let entry = stats.entry(path).or_default();
+                        let entry = stats.entry(path.clone()).or_default();
                         entry.directory |= stat.kind == FileKind::Directory;
                         entry.kind =
                             Some(stat.kind).filter(|kind| !matches!(kind, FileKind::File | FileKind::Directory));
@@ -120,8 +152,8 @@ impl Recording {
             for name in answers.iter().filter_map(|s| if let Seen::Names(names) = s { Some(names) } else { None }) {
                 for entry in name {
                     let child = place.join(entry);
-                    let asked = format!("{}/{}", path.trim_end_matches('/'), entry.to_string_lossy());
-                    if !all.keys().any(|other| *other == asked || other.starts_with(&format!("{asked}/"))) {
+                    let is_known = answers_at(&all, &below(path, &entry.to_string_lossy())).next().is_some();
+                    if !is_known && child.symlink_metadata().is_err() {
                         write_new(&child, b"")?;
                     }
                 }
@@ -132,22 +164,27 @@ impl Recording {
                 symlink(target, &place)?;
             }
         }
+        for (path, place) in dirs {
+            if fs::read_dir(&place)?.next().is_none() {
+                stats.entry(path).or_default().directory = true;
+            }
+        }
         let text = toml::to_string(&stats).map_err(io::Error::other)?;
         write_new(&dir.join("stat.toml"), text.as_bytes())
     }
 }
 
-/// A file's content without what no check judges and nobody else should read: the values of a process's environment,
-/// but for `container`, which an init system of a container has.
-fn blanked(path: &str, bytes: &[u8]) -> Vec<u8> {
-    if !(path.starts_with("/proc/") && path.ends_with("/environ")) {
-        return bytes.to_owned();
-    }
-    let blank = |entry: &[u8]| match entry.iter().position(|byte| *byte == b'=') {
-        Some(at) if !entry.starts_with(b"container=") => entry[..=at].to_owned(),
-        _ => entry.to_owned(),
-    };
-    bytes.split(|byte| *byte == 0).map(blank).collect::<Vec<_>>().join(&0)
+fn below(path: &str, name: &str) -> String {
+    format!("{}/{name}", path.trim_end_matches('/'))
+}
+
+/// The answers for a path and for all below it.
+fn answers_at<'a>(all: &'a BTreeMap<String, Vec<Seen>>, path: &str) -> impl Iterator<Item = &'a Seen> {
+    let above = below(path, "");
+    let own = all.get(path).into_iter();
+    let all =
+        all.range(above.clone()..).take_while(move |(key, _)| key.starts_with(&above)).map(|(_, answers)| answers);
+    own.chain(all).flatten()
 }
 
 fn make_dir(dir: &Path) -> io::Result<()> {
@@ -158,16 +195,4 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
     options.open(path)?.write_all(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_environment_keeps_its_names_and_loses_its_secrets() {
-        let environ = b"PATH=/bin\0TOKEN=hunter2\0container=lxc\0odd\0";
-        assert_eq!(blanked("/proc/1/environ", environ), b"PATH=\0TOKEN=\0container=lxc\0odd\0");
-        assert_eq!(blanked("/etc/environ", environ), environ);
-    }
 }

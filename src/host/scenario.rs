@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, FileKind, Stat, machine};
 
+/// A node has tens of thousands of cgroups, each with an inode to be told.
+const LARGEST_STATS: u64 = 64 << 20;
+
 /// What a scenario holds beside its tree.
 #[derive(Debug)]
 pub(super) struct Recorded {
@@ -72,7 +75,7 @@ impl Recorded {
             .parse()
             .map_err(|_| Error::Failed(format!("{}: '{}' is not an RFC 3339 time", clock.display(), text.trim())))?;
         let path = dir.join("stat.toml");
-        let files = match super::optional(machine::read_given(&path))? {
+        let files = match super::optional(machine::read_given_up_to(&path, LARGEST_STATS))? {
             Some(text) => {
                 toml::from_str(&text).map_err(|error| Error::Failed(format!("{}: {error}", path.display())))?
             }
@@ -107,6 +110,24 @@ impl Recorded {
         self.files.get(path).is_some_and(|entry| entry.directory)
     }
 
+    /// The directories right below `path` that a checkout of the tree may lack, being empty.
+    pub(super) fn directories(&self, path: &str) -> impl Iterator<Item = &str> {
+        let above = format!("{}/", path.trim_end_matches('/'));
+        let all = self.files.range(above.clone()..).take_while({
+            let above = above.clone();
+            move |(key, _)| key.starts_with(&above)
+        });
+        all.filter_map(move |(key, entry)| {
+            let name = key.strip_prefix(&above)?;
+            (entry.directory && !name.is_empty() && !name.contains('/')).then_some(name)
+        })
+    }
+
+    /// The inode number of a path, 0 where none was written down.
+    pub(super) fn inode(&self, path: &str) -> u64 {
+        self.files.get(path).and_then(|entry| entry.inode).unwrap_or(0)
+    }
+
     /// Replaces what a checkout of the tree can't tell by what was recorded, or by "not known".
     pub(super) fn overlay(&self, path: &str, stat: &mut Stat) {
         let unknown = Entry::default();
@@ -116,7 +137,7 @@ impl Recorded {
         }
         stat.kind = entry.kind.unwrap_or(stat.kind);
         stat.size = entry.size.unwrap_or(stat.size);
-        stat.inode = entry.inode.unwrap_or(0);
+        stat.inode = self.inode(path);
         stat.mode = entry.mode.as_deref().and_then(|mode| u32::from_str_radix(mode, 8).ok()).unwrap_or(stat.mode);
         (stat.modified, stat.changed, stat.born) = (entry.mtime, entry.ctime, entry.birth);
         stat.fstype.clone_from(&entry.fstype);

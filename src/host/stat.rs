@@ -3,10 +3,11 @@
 use std::fmt;
 use std::fs::Metadata;
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 
 use jiff::Timestamp;
 use nix::errno::Errno;
+use nix::libc;
 use nix::sys::statfs::fstatfs;
 use serde::{Deserialize, Serialize};
 
@@ -30,19 +31,18 @@ pub enum FileKind {
 
 impl FileKind {
     pub(super) fn of(meta: &Metadata) -> FileKind {
-        let kind = meta.file_type();
-        if kind.is_file() {
-            FileKind::File
-        } else if kind.is_dir() {
-            FileKind::Directory
-        } else if kind.is_symlink() {
-            FileKind::Link
-        } else if kind.is_fifo() {
-            FileKind::Fifo
-        } else if kind.is_socket() {
-            FileKind::Socket
-        } else {
-            FileKind::Device
+        FileKind::of_mode(meta.mode())
+    }
+
+    /// Of a `st_mode`.
+    pub(super) fn of_mode(mode: u32) -> FileKind {
+        match mode & libc::S_IFMT {
+            libc::S_IFREG => FileKind::File,
+            libc::S_IFDIR => FileKind::Directory,
+            libc::S_IFLNK => FileKind::Link,
+            libc::S_IFIFO => FileKind::Fifo,
+            libc::S_IFSOCK => FileKind::Socket,
+            _ => FileKind::Device,
         }
     }
 }

@@ -6,13 +6,14 @@
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat};
+use nix::libc;
 use nix::sys::stat::{Mode, SFlag, fstat};
 
 /// As many links as the kernel follows (`MAXSYMLINKS`).
@@ -38,24 +39,31 @@ impl Tree {
         let flags = flags | OFlag::O_CLOEXEC;
         if !self.walk.load(Ordering::Relaxed) {
             match self.open_in_root(path, flags) {
-                Err(Errno::ENOSYS | Errno::EPERM) => self.walk.store(true, Ordering::Relaxed),
+                Err(Errno::ENOSYS | Errno::EPERM) => {}
                 result => return result,
             }
         }
-        self.open_walking(path, flags)
+        let walked = self.open_walking(path, flags);
+        // EPERM may also be the file's own answer: /dev/kmsg without CAP_SYSLOG.
+        if !matches!(walked, Err(Errno::EPERM)) {
+            self.walk.store(true, Ordering::Relaxed);
+        }
+        walked
     }
 
     fn open_in_root(&self, path: &str, flags: OFlag) -> Result<OwnedFd, Errno> {
-        let how =
-            OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-        // EAGAIN: something was renamed while the kernel resolved "..".
-        for _ in 0..16 {
-            match openat2(&self.root, path, how) {
-                Err(Errno::EAGAIN | Errno::EINTR) => continue,
-                result => return result,
-            }
+        resolve(&self.root, path, flags, ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS)
+    }
+
+    /// Opens `name` below an open directory in one call. No link is followed and no other mount entered (EXDEV); an
+    /// error but ENOENT may only mean that this way is barred.
+    pub fn open_beneath(&self, dir: &OwnedFd, name: &str, flags: OFlag) -> Result<OwnedFd, Errno> {
+        if self.walk.load(Ordering::Relaxed) {
+            return Err(Errno::ENOSYS);
         }
-        Err(Errno::EAGAIN)
+        let inside = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_XDEV;
+        let links = ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+        resolve(dir, name, flags | OFlag::O_CLOEXEC, inside | links)
     }
 
     fn open_walking(&self, path: &str, flags: OFlag) -> Result<OwnedFd, Errno> {
@@ -105,9 +113,57 @@ impl Tree {
 
     /// Refuses openat2 from now on, as an old kernel or a seccomp filter does.
     #[cfg(test)]
-    fn force_walk(&self) {
+    pub fn force_walk(&self) {
         self.walk.store(true, Ordering::Relaxed);
     }
+
+    #[cfg(test)]
+    pub fn walks(&self) -> bool {
+        self.walk.load(Ordering::Relaxed)
+    }
+}
+
+fn resolve(dir: &OwnedFd, path: &str, flags: OFlag, how: ResolveFlag) -> Result<OwnedFd, Errno> {
+    let how = OpenHow::new().flags(flags).resolve(how);
+    // EAGAIN: something was renamed while the kernel resolved "..".
+    for _ in 0..16 {
+        match openat2(dir, path, how) {
+            Err(Errno::EAGAIN | Errno::EINTR) => continue,
+            result => return result,
+        }
+    }
+    Err(Errno::EAGAIN)
+}
+
+/// Hands the name and the `d_type` of every entry of an open directory to `each`, but not `.` and `..`; `each` says
+/// whether to go on.
+///
+/// `readdir(3)` shows a directory that was removed meanwhile as an empty one; the system call tells (ENOENT).
+pub fn entries(dir: &OwnedFd, mut each: impl FnMut(&[u8], u8) -> Result<bool, Errno>) -> Result<(), Errno> {
+    let mut buffer = [0; 16384];
+    loop {
+        let length = getdents(dir, &mut buffer)?;
+        let mut rest = buffer.get(..length).ok_or(Errno::EIO)?;
+        if rest.is_empty() {
+            return Ok(());
+        }
+        // struct linux_dirent64: inode (8), offset (8), length (2), type (1), name up to a zero byte.
+        while let [_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, low, high, kind, ..] = *rest {
+            let (entry, after) = rest.split_at_checked(u16::from_ne_bytes([low, high]).into()).ok_or(Errno::EIO)?;
+            let name = entry.get(19..).and_then(|name| name.split(|byte| *byte == 0).next()).ok_or(Errno::EIO)?;
+            if name != b"." && name != b".." && !each(name, kind)? {
+                return Ok(());
+            }
+            rest = after;
+        }
+    }
+}
+
+#[allow(unsafe_code)]
+fn getdents(dir: &OwnedFd, buffer: &mut [u8]) -> Result<usize, Errno> {
+    // SAFETY: the descriptor is open as long as `dir` lives, and the kernel writes at most `buffer.len()` bytes.
+    let length = unsafe { libc::syscall(libc::SYS_getdents64, dir.as_raw_fd(), buffer.as_mut_ptr(), buffer.len()) };
+    usize::try_from(length).map_err(|_| Errno::last())
 }
 
 #[cfg(test)]
