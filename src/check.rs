@@ -1,18 +1,23 @@
 //! A definition bound to its probe: one look, and the verdict that follows from it.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+mod confirm;
+mod flight;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::definition::{Absent, Definition};
-use crate::history::{History, Past, Streak, Trace};
-use crate::host::clock::{deadline_text, spoken};
-use crate::host::{Error, Host, Moment, machine};
+use crate::history::{History, Past, Streak};
+use crate::host::clock::spoken;
+use crate::host::{Error, Host, Moment};
 use crate::probe::Look;
 use crate::status::Status;
 use crate::threshold::{Range, Threshold};
 use crate::verdict::{Assessment, Finding, Judged, Metric, MetricSpec, Unit, Verdict};
+
+use flight::Flight;
 
 /// The note that says when a check's component was last on this node.
 const COMPONENT: &str = "component";
@@ -24,45 +29,44 @@ pub struct Check {
     /// What its probe measures with these parameters.
     pub metrics: Vec<MetricSpec>,
     look: Box<dyn Look>,
-    /// The look that is under way, if one is: whoever asks meanwhile waits for it.
-    flight: Arc<Flight>,
-    /// Thresholds are those of one caller, so its states are nobody else's.
-    borrowed: bool,
+    /// Its looks. They outlive the question, so that whoever asks next has them.
+    flight: Flight,
+    /// The check whose looks it judges, when its thresholds are those of one call.
+    own: Option<Arc<Check>>,
 }
 
-/// What one look came to, before thresholds.
+/// What one look came to, before thresholds. The past itself, which may be large, is not kept.
 struct Examined {
     result: Result<Assessment, Error>,
-    past: Past,
     now: Moment,
+    /// When the component was on this node last.
+    component: Option<Timestamp>,
+    /// Whether it knows of no look before it, and the next one will not know of it.
+    blind: bool,
+    remarks: Vec<String>,
+    not_kept: Option<String>,
+    /// As it was before this look.
+    streak: Option<Streak>,
 }
 
-/// At most one look of a check at a time: one that hangs costs one thread, however often it is asked for.
-#[derive(Default)]
-struct Flight {
-    state: Mutex<Flying>,
-    landed: Condvar,
-}
-
-#[derive(Default)]
-struct Flying {
-    /// When the look that is under way began.
-    since: Option<Timestamp>,
-    /// How many looks have ended, and what the newest of them came to.
-    count: u64,
-    last: Option<Arc<Result<Examined, String>>>,
+impl Examined {
+    fn new(result: Result<Assessment, Error>, past: Past, now: Moment) -> Examined {
+        let component = past.note(COMPONENT).map(|note| note.last.wall);
+        let (blind, streak) = (past.is_blind(&now), past.streak().cloned());
+        let Past { remarks, not_kept, .. } = past;
+        Examined { result, now, component, blind, remarks, not_kept, streak }
+    }
 }
 
 impl Check {
     /// Binds a definition to its probe.
     pub fn new(definition: Definition, look: Box<dyn Look>, metrics: Vec<MetricSpec>) -> Check {
-        Check { definition, metrics, look, flight: Arc::default(), borrowed: false }
+        Check { definition, metrics, look, flight: Flight::default(), own: None }
     }
 
-    /// This check with a caller's thresholds, sharing the looks of `own`: the parameters must be the same.
-    pub fn sharing_looks_of(mut self, own: &Check) -> Check {
-        self.flight = own.flight.clone();
-        self.borrowed = true;
+    /// This check with a caller's thresholds, judging the looks of `own`: the parameters must be the same.
+    pub fn sharing_looks_of(mut self, own: &Arc<Check>) -> Check {
+        self.own = Some(own.clone());
         self
     }
 
@@ -71,67 +75,9 @@ impl Check {
         &self.definition.name
     }
 
-    /// Looks once, within the definition's deadline and `patience`, and judges. Never fails: what went wrong is in
-    /// the verdict.
-    pub fn run(self: &Arc<Self>, host: &Arc<Host>, history: &Arc<History>, patience: Duration) -> Verdict {
-        let deadline = self.definition.deadline.min(patience);
-        let ends = machine::Patience::of(deadline);
-        let unknown = |reason: String| Verdict::unknown(self.name(), reason, machine::wall_clock());
-        let lock = || self.flight.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut state = lock();
-        let (before, joined) = (state.count, state.since);
-        if joined.is_none() {
-            state.since = Some(machine::wall_clock());
-            drop(state);
-            let (check, host, history) = (self.clone(), host.clone(), history.clone());
-            let work = move || {
-                let look = std::panic::AssertUnwindSafe(|| check.examine(&host, &history));
-                let examined = std::panic::catch_unwind(look).map_err(|panic| internal_error(&*panic));
-                check.flight.land(examined);
-            };
-            if let Err(error) = machine::start(self.name(), work) {
-                self.flight.land(Err(error.to_string()));
-                return unknown(error.to_string());
-            }
-            state = lock();
-        }
-        let flying = |state: &mut Flying| state.count == before;
-        let waited = self.flight.landed.wait_timeout_while(state, ends.left(), flying);
-        let state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        let last = state.last.clone().filter(|_| state.count != before);
-        drop(state);
-        // A look that hung tells of a node of long ago.
-        let late =
-            |since: Timestamp| Moment::at(machine::wall_clock()).since_wall(since) > 2 * self.definition.deadline;
-        match (last, joined) {
-            (Some(_), Some(since)) if late(since) => {
-                unknown(format!("the look that began at {since:.0} has only just ended: ask again"))
-            }
-            (Some(examined), _) => match &*examined {
-                Ok(seen) => self.conclude(seen, history),
-                Err(reason) => unknown(reason.clone()),
-            },
-            (None, None) => {
-                let place = host.busy_with().map(|path| format!(" (at: {path})")).unwrap_or_default();
-                unknown(format!("the look did not end within {}{place}", deadline_text(deadline)))
-            }
-            (None, Some(since)) => {
-                unknown(format!("the look that began at {since:.0} is still running; no second one is started"))
-            }
-        }
-    }
-
     /// Looks and judges on this thread.
     pub fn run_here(&self, host: &Host, history: &History) -> Verdict {
-        self.conclude(&self.examine(host, history), history)
-    }
-
-    fn conclude(&self, seen: &Examined, history: &History) -> Verdict {
-        let verdict = self.judge(seen);
-        if self.definition.confirm > 1 && seen.past.not_kept.is_none() && seen.result.is_ok() {
-            return self.confirm(verdict, seen, history);
-        }
-        verdict
+        self.conclude(&self.examine(host, history))
     }
 
     fn examine(&self, host: &Host, history: &History) -> Examined {
@@ -145,7 +91,14 @@ impl Check {
             past.window = self.definition.window;
             looked.assess(&past, &now)
         });
-        Examined { result, past, now }
+        let examined = Examined::new(result, past, now);
+        self.count_look(&examined, history);
+        examined
+    }
+
+    /// Judges a look. Pure: a daemon does it once a question, whatever became of the node's file systems meanwhile.
+    fn conclude(&self, seen: &Examined) -> Verdict {
+        self.confirm(self.judge(seen), seen)
     }
 
     fn judge(&self, seen: &Examined) -> Verdict {
@@ -154,24 +107,22 @@ impl Check {
             Err(Error::Absent(what)) => self.judge_absent(what, seen),
             Err(error) => Verdict::unknown(self.name(), error.to_string(), seen.now.wall),
         };
-        if seen.result.is_ok() && seen.past.is_blind(&seen.now) {
+        if seen.result.is_ok() && seen.blind {
             let text = "what grew is not known: no earlier look is on record, and this one is not kept for the next";
             let need = "needs the daemon, or a state directory that it may write (--state-dir)";
             verdict.add(Finding::new(Status::Unknown, format!("{text}; {need}")));
         }
-        let remarks = seen.past.remarks.iter().cloned();
-        let not_kept = seen.past.not_kept.iter().map(|why| format!("this look could not be recorded: {why}"));
+        let remarks = seen.remarks.iter().cloned();
+        let not_kept = seen.not_kept.iter().map(|why| format!("this look could not be recorded: {why}"));
         verdict.findings.extend(remarks.chain(not_kept).map(Finding::fact));
         verdict
     }
 
     fn judge_absent(&self, what: &str, seen: &Examined) -> Verdict {
         let mut verdict = Verdict::unknown(self.name(), format!("not on this node: {what}"), seen.now.wall);
-        match seen.past.note(COMPONENT) {
+        match seen.component {
             // What was here once and is gone is never "not applicable".
-            Some(note) => {
-                verdict.summary = format!("{what}, but it was on this node until {:.0}", note.last.wall);
-            }
+            Some(last) => verdict.summary = format!("{what}, but it was on this node until {last:.0}"),
             None => {
                 verdict.not_here = Some(what.to_owned());
                 if self.definition.absent == Absent::Ok {
@@ -269,47 +220,6 @@ impl Check {
             verdict.status = Status::Ok;
         }
         verdict
-    }
-
-    /// Lets a state get worse only after `confirm` looks in a row that said so.
-    fn confirm(&self, mut verdict: Verdict, seen: &Examined, history: &History) -> Verdict {
-        let raw = verdict.status;
-        let now = &seen.now;
-        let before = seen.past.streak().cloned();
-        let told = before.as_ref().map_or(Status::Ok, |streak| streak.told);
-        let mut next = Streak { told: raw, worse: 0, counted: now.clone() };
-        if raw.rank() < told.rank() {
-            let before = before.filter(|streak| streak.worse > 0);
-            // A second question within half an interval is a re-check of the same look.
-            let again = before.as_ref().is_some_and(|s| now.since(&s.counted) < self.definition.interval / 2);
-            next.worse = before.as_ref().map_or(0, |s| s.worse) + u32::from(!again);
-            if let (true, Some(before)) = (again, before) {
-                next.counted = before.counted;
-            }
-            if next.worse < self.definition.confirm {
-                next.told = told;
-                let count = format!("seen in {} of {} looks", next.worse, self.definition.confirm);
-                verdict.summary = format!("{raw} not confirmed yet ({count}): {}", verdict.summary);
-                verdict.status = told;
-            } else {
-                next.worse = 0;
-            }
-        }
-        if !self.borrowed {
-            history.record(self.name(), now, &Trace::default(), Some(next));
-        }
-        verdict
-    }
-}
-
-impl Flight {
-    /// A look has ended, or could not even begin.
-    fn land(&self, examined: Result<Examined, String>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.since = None;
-        state.count += 1;
-        state.last = Some(Arc::new(examined));
-        self.landed.notify_all();
     }
 }
 

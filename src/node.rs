@@ -28,6 +28,8 @@ pub struct Node {
     pub catalog: Catalog,
     /// What is usable of them, each built when it is first asked for, and once: a check knows of its look under way.
     checks: BTreeMap<String, OnceLock<Usable>>,
+    /// Whether a sampler looks at the checks, so that a question needs no look of its own.
+    sampled: bool,
 }
 
 /// A check, or what is wrong with its definition.
@@ -71,12 +73,23 @@ impl Node {
 
     fn new(host: Arc<Host>, history: Arc<History>, catalog: Catalog) -> Node {
         let checks = catalog.names().into_iter().map(|name| (name.to_owned(), OnceLock::new())).collect();
-        Node { host, history, catalog, checks }
+        Node { host, history, catalog, checks, sampled: false }
+    }
+
+    /// This node for a daemon: questions are answered from the newest looks of its sampler, and its looks know of each
+    /// other even where no state directory keeps them.
+    pub fn sampled(mut self, global: &Global) -> Node {
+        self.sampled = true;
+        if global.root.is_some() && global.state_dir.is_none() {
+            self.history = Arc::new(History::in_memory());
+        }
+        self
     }
 
     /// Asks one check of the node as `host` sees it.
     pub fn ask(&self, host: &Arc<Host>, name: &str, options: Option<&Run>, patience: Duration) -> Verdict {
         let mut verdict = match self.check_with(name, options) {
+            Ok(check) if self.sampled => check.newest(host, &self.history, patience),
             Ok(check) => check.run(host, &self.history, patience),
             Err(reason) => return Verdict::unknown(&shown(name), reason, host.now().wall),
         };

@@ -1,12 +1,13 @@
 //! One look of a probe that sees what it is told.
 
 use super::*;
+use crate::history::Trace;
 use crate::host::state_dir::StateDir;
 use crate::probe::Looked;
 use crate::threshold::Rule;
 
-const AGE: MetricSpec = MetricSpec::new("age", Unit::Seconds, "An age.");
-const COUNT: MetricSpec = MetricSpec::new("count", Unit::None, "A count.");
+pub(super) const AGE: MetricSpec = MetricSpec::new("age", Unit::Seconds, "An age.");
+pub(super) const COUNT: MetricSpec = MetricSpec::new("count", Unit::None, "A count.");
 
 /// A probe that sees what it is told.
 struct Told(Result<Assessment, Error>);
@@ -36,7 +37,7 @@ impl Looked for Assessment {
     }
 }
 
-fn definition() -> Definition {
+pub(super) fn definition() -> Definition {
     Definition {
         name: "told".into(),
         summary: "s".into(),
@@ -61,7 +62,7 @@ fn definition() -> Definition {
     }
 }
 
-fn saw(age: f64, count: f64, findings: &[(Status, &str)]) -> Result<Assessment, Error> {
+pub(super) fn saw(age: f64, count: f64, findings: &[(Status, &str)]) -> Result<Assessment, Error> {
     Ok(Assessment {
         summary: "it is old".into(),
         detail: "name".into(),
@@ -71,7 +72,7 @@ fn saw(age: f64, count: f64, findings: &[(Status, &str)]) -> Result<Assessment, 
 }
 
 /// A node of which only the clocks matter.
-fn node(uptime: &str) -> (tempfile::TempDir, Host) {
+pub(super) fn node(uptime: &str) -> (tempfile::TempDir, Host) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(dir.path().join("proc/sys/kernel/random")).unwrap();
     std::fs::write(dir.path().join("proc/uptime"), format!("{uptime} 0.0\n")).unwrap();
@@ -226,6 +227,6 @@ fn a_panic_and_a_hang_are_unknown_and_cost_one_thread() {
     let other = Arc::new(Check::new(definition(), Box::new(Told(saw)), vec![]).sharing_looks_of(&hanging));
     assert!(other.run(&host, &history, Duration::from_millis(20)).summary.contains("still running"));
     assert!(other.run(&host, &history, Duration::from_secs(5)).summary.contains("nothing to judge by"));
-    assert!(hanging.flight.state.lock().unwrap().since.is_none());
-    assert_eq!(hanging.flight.state.lock().unwrap().count, 1);
+    assert!(hanging.flight.looks().under_way.is_none());
+    assert_eq!(hanging.flight.looks().count, 1);
 }

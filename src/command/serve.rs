@@ -1,4 +1,4 @@
-//! `serve`: answers NRPE until SIGTERM.
+//! `serve`: looks at each check on its own, and answers NRPE and `run` until SIGTERM.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::node::Node;
 use crate::render;
 use crate::serve::ask::bind;
 use crate::serve::log::{flush, say};
-use crate::serve::{Answer, Ask, Limits, nrpe};
+use crate::serve::{Answer, Ask, Limits, nrpe, sampler};
 use crate::verdict::Verdict;
 
 /// The port that IANA registered for NRPE.
@@ -20,10 +20,10 @@ const PORT: u16 = 5666;
 /// check_nrpe gives up after 10 s by default.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// Answers a command by looking once.
-struct LookOnce(Arc<Node>);
+/// Answers a command from the newest look.
+struct Newest(Arc<Node>);
 
-impl Ask for LookOnce {
+impl Ask for Newest {
     fn ask(&self, command: &str, arguments: &[&str]) -> Answer {
         // Sites name a command like the link that it stands for.
         let name = cli::check_of_link(command).unwrap_or_else(|| command.to_owned());
@@ -47,7 +47,7 @@ pub(super) fn serve(node: Node, global: &cli::Global, options: &cli::Serve) -> O
         Ok(runtime) => runtime,
         Err(error) => return Output::unknown(format!("the server can't start: {error}")),
     };
-    runtime.block_on(answer(Arc::new(node), &addresses, &global.socket))
+    runtime.block_on(answer(Arc::new(node.sampled(global)), &addresses, &global.socket))
 }
 
 /// Where to answer NRPE. The flag tells whether the address was asked for: then it must work.
@@ -90,7 +90,7 @@ async fn answer(node: Arc<Node>, addresses: &[(SocketAddr, bool)], socket: &Path
     for fault in &node.catalog.general {
         say(format_args!("a setting is ignored: {fault}"));
     }
-    let ask: Arc<dyn Ask> = Arc::new(LookOnce(node.clone()));
+    let ask: Arc<dyn Ask> = Arc::new(Newest(node.clone()));
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let until = || {
         let mut stopped = stopped.clone();
@@ -116,11 +116,15 @@ async fn answer(node: Arc<Node>, addresses: &[(SocketAddr, bool)], socket: &Path
         Ok((listener, place)) => {
             say(format_args!("answering 'nodecheck run' on {}", socket.display()));
             bound = Some(place);
-            let answers = Arc::new(move |line: &str| daemon::reply(&node, line));
+            let asked = node.clone();
+            let answers = Arc::new(move |line: &str| daemon::reply(&asked, line));
             servers.spawn(crate::serve::ask::serve(listener, answers, until()));
         }
         Err(error) if servers.is_empty() => return Output::unknown(format!("{}: {error}", socket.display())),
         Err(error) => say(format_args!("not answering 'nodecheck run' on {}: {error}", socket.display())),
+    }
+    if let Err(error) = sampler::start(&node) {
+        return Output::unknown(error);
     }
     let (told, mut ending) = tokio::sync::mpsc::channel(1);
     let waiting = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {

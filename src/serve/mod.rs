@@ -1,4 +1,4 @@
-//! Answering over the network; the only async code.
+//! The daemon: its looks, and answering over the network, which is the only async code.
 //!
 //! A server is given its listener, who answers ([`Ask`]), its [`Limits`] and a future that tells when to stop.
 
@@ -11,6 +11,7 @@ pub mod ask;
 pub mod cut;
 pub mod log;
 pub mod nrpe;
+pub mod sampler;
 
 use log::Log;
 
