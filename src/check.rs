@@ -147,8 +147,7 @@ impl Check {
             if self.is_main(metric) {
                 by_main = status;
             } else if let Some(range) = range {
-                findings
-                    .push(Finding::new(status, format!("{} ({})", said(metric), bound_text(range, metric.spec.unit))));
+                findings.push(Finding::new(status, passed_text(metric, range)));
             }
             metrics.push(Judged { metric: metric.clone(), threshold });
         }
@@ -243,6 +242,16 @@ fn said(metric: &Metric) -> String {
         return metric.said.clone();
     }
     format!("{} is {}", metric.spec.name, spoken_value(metric.value, metric.spec.unit))
+}
+
+/// That a metric's range alerts. Beside a sentence with names a threshold of 0 says nothing.
+fn passed_text(metric: &Metric, range: Range) -> String {
+    match range.upper_limit() {
+        _ if metric.said.is_empty() => format!("{} ({})", said(metric), bound_text(range, metric.spec.unit)),
+        Some(0.0) => metric.said.clone(),
+        Some(limit) => format!("{} (threshold {})", metric.said, spoken_value(limit, metric.spec.unit)),
+        None => format!("{} (range {range})", metric.said),
+    }
 }
 
 /// `limit 7 d`, or the range where it is not that simple.

@@ -60,7 +60,7 @@ pub enum Command {
         /// The check's name
         name: String,
     },
-    /// Answer NRPE
+    /// Look at every check once an interval, and answer NRPE and `run`
     Serve(Serve),
     /// Check nodecheck.toml or one definition: exit 0, or 1 with file:line messages
     CheckConfig {

@@ -133,7 +133,16 @@ impl Past {
         self.record.counters.growth(key, now, self.window_seconds())
     }
 
-    /// What the newest look of this boot that read a counter saw; of the looks before this one, when `observe` asks.
+    /// This past as it will be once a look with these readings is recorded: what grew is known while it looks.
+    pub fn after(&self, readings: &[Reading], now: &Moment) -> Past {
+        let mut past = self.clone();
+        if past.is_newest(now) {
+            past.record.counters.take(readings, now, past.window_seconds());
+        }
+        past
+    }
+
+    /// What the newest look of this boot that read a counter saw.
     pub fn counter(&self, key: &str, now: &Moment) -> Option<u64> {
         self.record.counters.value(key, now)
     }

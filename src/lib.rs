@@ -15,7 +15,7 @@
 //! Begin with [`probe::Probe`], a kind of looking, and [`check::Check`], a named question that uses one. [`definition`]
 //! turns TOML into checks, [`catalog`] gathers them, [`node::Node`] is all of a node that a command needs, and
 //! [`command`] is what each command does. [`host`] is the only place that touches the node, [`history`] the only one
-//! that knows what was seen before, [`serve`] the only async code.
+//! that knows what was seen before, [`serve`] the daemon: its own looks, and the only async code.
 //!
 //! Missing is not zero: absent, denied and failed are three things ([`host::Error`]), and what can't be measured is
 //! UNKNOWN, never OK and never CRITICAL.
@@ -30,6 +30,7 @@ pub mod definition;
 pub mod history;
 pub mod host;
 pub mod layout;
+pub mod memcg;
 pub mod node;
 pub mod parse;
 pub mod pods;

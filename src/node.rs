@@ -132,7 +132,8 @@ impl Node {
         let mut verdicts: Vec<Verdict> = std::thread::scope(|scope| {
             let ask = |name| {
                 let named = std::thread::Builder::new().name(format!("ask {name}"));
-                named.spawn_scoped(scope, move || self.ask(host, name, None, patience))
+                // Each its own, which knows where that look hangs.
+                named.spawn_scoped(scope, move || self.ask(&Arc::new(host.again()), name, None, patience))
             };
             let asked: Vec<_> = self.catalog.names().into_iter().map(|name| (name, ask(name))).collect();
             let broken = |name: &str, why: &str| Verdict::unknown(name, why, host.now().wall);

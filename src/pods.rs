@@ -216,6 +216,21 @@ impl Names {
     }
 }
 
+/// The containers of a pod that have logs, each with the number of its newest restart. Empty where there are none, or
+/// they can't be read.
+pub fn restarts(host: &Host, name: &PodName, uid: Uid) -> Vec<(String, u32)> {
+    let dir = format!("{POD_LOGS}/{}_{}_{uid}", name.namespace(), name.pod());
+    let list = |path: &str| {
+        let names = host.list(path, MOST_LOGS).unwrap_or_default();
+        names.into_iter().filter_map(|name| name.into_string().ok()).collect::<Vec<String>>()
+    };
+    let newest = |container: String| {
+        let newest = list(&format!("{dir}/{container}")).iter().filter_map(|log| log_number(log)).max()?;
+        Some((container, newest))
+    };
+    list(&dir).into_iter().filter(|container| is_label(container)).filter_map(newest).collect()
+}
+
 /// Whether an id can be a directory's name.
 fn is_file_name(id: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);

@@ -57,7 +57,11 @@ fn write(node: &Node, global: &Global, dir: &Path) -> std::io::Result<Output> {
         machine::write_private(&dir.join(name), text.as_bytes())?;
     }
     lines.push(format!("Written to {} (only you can read it). Before you pass it on, look through:", dir.display()));
-    lines.push("  root/      package names, kernel versions, host paths, and /etc/nodecheck as it is".to_owned());
+    lines.push(
+        "  root/      package names, kernel versions, host paths, names of pods, what the kernel's log tells of OOM"
+            .to_owned(),
+    );
+    lines.push("             kills, and /etc/nodecheck as it is".to_owned());
     lines.push("  expect/, past/    the same names".to_owned());
     lines.push(format!("Replay: nodecheck run NAME --scenario {}", dir.display()));
     Ok(Output::ok(lines.join("\n") + "\n"))

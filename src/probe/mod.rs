@@ -1,6 +1,11 @@
 //! The kinds of looking. One file a kind: how to look, how to judge. The registry below lists them all.
 
+mod container;
+pub mod glob;
+pub mod headroom;
+pub mod oom;
 pub mod reboot;
+mod words;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -29,7 +34,8 @@ pub trait Probe: DeserializeOwned + Serialize + Default + Send + Sync + 'static 
 }
 
 /// Every kind of looking there is.
-pub static KINDS: &[Kind] = &[Kind::of::<reboot::RebootRequired>()];
+pub static KINDS: &[Kind] =
+    &[Kind::of::<oom::CgroupOom>(), Kind::of::<headroom::CgroupHeadroom>(), Kind::of::<reboot::RebootRequired>()];
 
 /// A probe type, as the definitions see it.
 #[derive(Clone, Copy)]

@@ -23,8 +23,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Probe;
+use super::words::{shown, some_of};
 use crate::history::{Past, Trace};
-use crate::host::{Error, Host, Moment, SMALL, optional, printable};
+use crate::host::{Error, Host, Moment, SMALL, optional};
 use crate::parse::kernel;
 use crate::parse::release::Release;
 use crate::verdict::{Assessment, MetricSpec, Unit};
@@ -214,23 +215,4 @@ fn livepatches(host: &Host) -> Vec<String> {
         host.read(&format!("{LIVEPATCH}/{name}/enabled"), 64).is_ok_and(|text| text.trim_ascii() == b"1")
     };
     names.iter().map(|name| name.to_string_lossy().into_owned()).filter(enabled).collect()
-}
-
-/// Text from the node as it is echoed: one line, at most 100 characters.
-fn shown(text: &str) -> String {
-    const LONGEST: usize = 100;
-    let text = printable(text);
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text,
-    }
-}
-
-/// At most `limit` names, and how many more there are.
-fn some_of(names: &[String], limit: usize) -> String {
-    let mut text = names.iter().take(limit).cloned().collect::<Vec<_>>().join(", ");
-    if names.len() > limit {
-        text.push_str(&format!(" and {} more", names.len() - limit));
-    }
-    text
 }
