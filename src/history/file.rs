@@ -6,8 +6,8 @@ use crate::host::{Moment, printable};
 
 /// The layout of the state files; another number is set aside.
 pub(super) const FORMAT: u32 = 1;
-/// A state file is far smaller; what is larger is not ours.
-const LARGEST: u64 = 4 << 20;
+/// Ten thousand containers with kills, each with its steps of a day, stay below it; what is larger is not ours.
+const LARGEST: usize = 64 << 20;
 /// No machine has been up for longer, in seconds (300 years): a larger uptime is damage.
 const LONGEST_UPTIME: f64 = 1e10;
 
@@ -40,8 +40,14 @@ pub(super) fn record(dir: &StateDir, check: &str, now: &Moment, trace: &Trace, s
         Err(error) => past.not_kept = Some(why(error)),
         Ok(lock) if changed => {
             past.record.format = FORMAT;
-            let written = serde_json::to_vec(&past.record).map_err(std::io::Error::other);
-            if let Err(error) = written.and_then(|bytes| lock.write(&file_name(check), &bytes)) {
+            let written = serde_json::to_vec(&past.record).map_err(std::io::Error::other).and_then(|bytes| {
+                // Written all the same, it would be set aside by the next look, and every look would be the first.
+                match bytes.len() <= LARGEST {
+                    true => lock.write(&file_name(check), &bytes),
+                    false => Err(std::io::Error::other(format!("the past of {check} is larger than {LARGEST} bytes"))),
+                }
+            });
+            if let Err(error) = written {
                 past.not_kept = Some(why(error));
             }
         }
@@ -71,7 +77,7 @@ pub(super) enum Unread {
 
 /// What a check remembers; nothing where there is no file.
 pub(super) fn read(dir: &StateDir, check: &str) -> Result<Record, Unread> {
-    match dir.read(&file_name(check), LARGEST) {
+    match dir.read(&file_name(check), LARGEST as u64) {
         Ok(None) => Ok(Record::default()),
         Ok(Some(bytes)) => parse(&bytes).map_err(Unread::Garbage),
         Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Err(Unread::Garbage(error.to_string())),

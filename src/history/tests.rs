@@ -102,3 +102,16 @@ fn a_quiet_look_writes_only_every_five_minutes() {
     history.record("c", &at(5, "a"), &flag("v"), None);
     assert_ne!(content(), first);
 }
+
+#[test]
+fn ten_thousand_containers_with_kills_are_remembered() {
+    let (_dir, history) = directory();
+    let keys: Vec<String> = (0..40_000).map(|n| format!("k /kubepods/burstable/pod{n:036}/{n:064}")).collect();
+    for (minute, value) in [(10_000, 1), (10_001, 3)] {
+        let readings = keys.iter().map(|key| Reading { key: key.clone(), identity: 1, value, old: false });
+        let trace = Trace::default().counters(readings).within(Duration::from_secs(3600));
+        let past = history.record("oom", &at(minute, "a"), &trace, None);
+        assert_eq!((past.not_kept.as_deref(), past.remarks.as_slice()), (None, &[][..]));
+        assert_eq!(past.growth(&keys[39_999], &at(minute, "a")).by, value - 1);
+    }
+}

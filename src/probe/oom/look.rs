@@ -107,7 +107,9 @@ impl Cgroups {
                 self.miss(Error::Failed(format!("{}/{name}/memory.events has no oom_kill", dir.path())));
                 continue;
             };
-            let own = self.events(dir, &format!("{name}/memory.events.local"));
+            // A container's own hits and those below it are one class.
+            let is_container = place.container().is_some();
+            let own = if is_container { None } else { self.events(dir, &format!("{name}/memory.events.local")) };
             let limit = self.limit(dir, &format!("{name}/memory.max"));
             self.all.push(Cgroup {
                 path: child,
