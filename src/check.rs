@@ -110,7 +110,12 @@ impl Check {
         if seen.result.is_ok() && seen.blind {
             let text = "what grew is not known: no earlier look is on record, and this one is not kept for the next";
             let need = "needs the daemon, or a state directory that it may write (--state-dir)";
+            let was_ok = verdict.status == Status::Ok;
             verdict.add(Finding::new(Status::Unknown, format!("{text}; {need}")));
+            if was_ok {
+                // Nothing found is no news of a look that can't find.
+                verdict.summary = format!("{text}; {need}");
+            }
         }
         let remarks = seen.remarks.iter().cloned();
         let not_kept = seen.not_kept.iter().map(|why| format!("this look could not be recorded: {why}"));
@@ -254,22 +259,22 @@ fn passed_text(metric: &Metric, range: Range) -> String {
     }
 }
 
-/// `limit 7 d`, or the range where it is not that simple.
+/// `threshold 7 d`, or the range where it is not that simple.
 fn bound_text(range: Range, unit: Unit) -> String {
-    range.upper_limit().map_or(format!("range {range}"), |limit| format!("limit {}", spoken_value(limit, unit)))
+    range.upper_limit().map_or(format!("range {range}"), |limit| format!("threshold {}", spoken_value(limit, unit)))
 }
 
 /// The limit that matters next: the one that was passed at CRITICAL, else the one ahead.
 fn limit_text(threshold: &Threshold, metric: &Metric) -> Option<String> {
     let say = |range: Range| match range.upper_limit() {
-        Some(limit) => spoken_value(limit, metric.spec.unit),
-        None => format!("range {range}"),
+        Some(limit) => format!("above {}", spoken_value(limit, metric.spec.unit)),
+        None => format!("at range {range}"),
     };
     let (warning, critical) = (threshold.warning, threshold.critical);
     match threshold.judge(metric.value).0 {
         Status::Critical => critical.map(|range| bound_text(range, metric.spec.unit)),
-        Status::Ok if warning.is_some() => warning.map(|range| format!("WARNING at {}", say(range))),
-        _ => critical.map(|range| format!("CRITICAL at {}", say(range))),
+        Status::Ok if warning.is_some() => warning.map(|range| format!("WARNING {}", say(range))),
+        _ => critical.map(|range| format!("CRITICAL {}", say(range))),
     }
 }
 

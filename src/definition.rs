@@ -115,6 +115,9 @@ pub fn build(name: &str, whole: &Origin, entries: impl IntoIterator<Item = Entry
     let interval = draft.duration(&newest, "interval", seconds(60), seconds(1));
     let deadline = draft.duration(&newest, "deadline", seconds(5), Duration::from_millis(1));
     let window = draft.duration(&newest, "window", seconds(3600), seconds(1));
+    if let (true, Some(entry)) = (window < interval, newest.get("window").or(newest.get("interval"))) {
+        draft.fault(entry, "the window is shorter than the interval: looks would be too far apart for it".to_owned());
+    }
     let grace = draft.duration(&newest, "grace", Duration::ZERO, Duration::ZERO);
     let confirm = draft.confirm(&newest);
     let absent = draft.absent(&newest);

@@ -90,9 +90,9 @@ fn ask(definition: Definition, saw: Result<Assessment, Error>) -> Verdict {
 fn line_1_has_the_limit_that_matters_next() {
     for (age, status, summary) in [
         (0.0, Status::Ok, "it is old: name"),
-        (5.0, Status::Ok, "it is old (WARNING at 10 s): name"),
-        (50.0, Status::Warning, "it is old (CRITICAL at 1 min): name"),
-        (500.0, Status::Critical, "it is old (limit 1 min): name"),
+        (5.0, Status::Ok, "it is old (WARNING above 10 s): name"),
+        (50.0, Status::Warning, "it is old (CRITICAL above 1 min): name"),
+        (500.0, Status::Critical, "it is old (threshold 1 min): name"),
     ] {
         let verdict = ask(definition(), saw(age, 0.0, &[]));
         assert_eq!((verdict.status, verdict.summary.as_str()), (status, summary));
@@ -104,8 +104,8 @@ fn line_1_has_the_limit_that_matters_next() {
 fn line_1_has_the_reason_for_the_state() {
     let verdict = ask(definition(), saw(5.0, 7.0, &[]));
     assert_eq!(verdict.status, Status::Warning);
-    assert_eq!(verdict.findings[0].text, "count is 7 (limit 5)");
-    assert!(verdict.summary.starts_with("count is 7 (limit 5); it is old"), "{}", verdict.summary);
+    assert_eq!(verdict.findings[0].text, "count is 7 (threshold 5)");
+    assert!(verdict.summary.starts_with("count is 7 (threshold 5); it is old"), "{}", verdict.summary);
     let verdict = ask(definition(), saw(50.0, 0.0, &[(Status::Unknown, "no access"), (Status::Ok, "fact")]));
     assert_eq!(verdict.status, Status::Unknown);
     assert!(verdict.summary.starts_with("no access; it is old"), "{}", verdict.summary);

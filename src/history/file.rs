@@ -58,7 +58,7 @@ pub(super) fn record(dir: &StateDir, check: &str, now: &Moment, trace: &Trace, s
 
 /// What to tell of a past that could not be read.
 pub(super) fn unread(reason: &str) -> String {
-    let text = format!("the past of this check can't be read ({reason}): judged without it, so an age may be larger");
+    let text = format!("the past of this check can't be read ({reason}): judged without it");
     printable(&text)
 }
 

@@ -28,7 +28,7 @@ pub(crate) fn sample() -> Verdict {
     Verdict {
         check: "reboot-required".into(),
         status: Status::Warning,
-        summary: "reboot pending for 2 d (CRITICAL at 7 d): libc6 | evil\nname".into(),
+        summary: "reboot pending for 2 d (CRITICAL above 7 d): libc6 | evil\nname".into(),
         findings: vec![Finding::new(Status::Warning, "kured can't see it"), Finding::fact("running 6.8.0-45-generic")],
         metrics: vec![
             Judged {

@@ -126,12 +126,12 @@ mod tests {
         let expected = "\
 WARNING - 2 checks: 1 WARNING, 1 OK; 1 not on this node
 
-WARNING   reboot-required  reboot pending for 2 d (CRITICAL at 7 d): libc6 / evil\\nname
+WARNING   reboot-required  reboot pending for 2 d (CRITICAL above 7 d): libc6 / evil\\nname
                            WARNING: kured can't see it
                            running 6.8.0-45-generic
                            Do: Drain and reboot.
 
-OK        a                reboot pending for 2 d (CRITICAL at 7 d): libc6 / evil\\nname
+OK        a                reboot pending for 2 d (CRITICAL above 7 d): libc6 / evil\\nname
 
 -         kube-nat         not on this node: no kubelet
 ";

@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn the_whole_output() {
-        let expected = "WARNING - reboot-required: reboot pending for 2 d (CRITICAL at 7 d): libc6 / evil\\nname \
+        let expected = "WARNING - reboot-required: reboot pending for 2 d (CRITICAL above 7 d): libc6 / evil\\nname \
                         | pending_age=172800s;86400;604800;0 pending=1;;;0;1\n\
                         WARNING: kured can't see it\nrunning 6.8.0-45-generic\nDo: Drain and reboot.";
         assert_eq!(plugin(&sample(), false), expected);

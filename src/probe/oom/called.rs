@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Observation;
-use super::tally::Tally;
+use super::tally::{KILLS, OWN_OOMS, Tally};
 use crate::history::Past;
 use crate::host::{Error, Host};
 use crate::parse::cgroup::{Place, Uid};
@@ -57,8 +57,17 @@ impl Called {
             let names = Names::look(host, &unnamed);
             for (uid, ids) in unnamed {
                 called.pods.extend(names.pod(uid).map(|name| (uid, name.clone())));
+                let mut logs = None;
                 for id in ids {
                     let name = names.container(&id).and_then(|known| known.container.clone());
+                    let name = name.or_else(|| {
+                        // Without the runtime's files a pod of one container has one name to give.
+                        let pod = called.pods.get(&uid)?;
+                        match logs.get_or_insert_with(|| pods::restarts(host, pod, uid)).as_slice() {
+                            [(only, _)] => Some(only.clone()),
+                            _ => None,
+                        }
+                    });
                     called.containers.extend(name.map(|name| (id, name)));
                 }
             }
@@ -75,7 +84,13 @@ impl Called {
                 Place::Kubepods { .. } => ALL.to_owned(),
                 _ => continue,
             };
-            called.limits.extend(cgroup.limit.and_then(|limit| limit.bytes()).map(|bytes| (of, bytes)));
+            // The limit that was hit, and not what somebody made of it since.
+            let now = host.now();
+            let before = |letter: &str| past.counter(&format!("{letter}{}", cgroup.path), &now);
+            let is_still = before(KILLS) == Some(cgroup.kills) && before(OWN_OOMS) == cgroup.own_ooms;
+            if !(is_still && called.limits.contains_key(&of)) {
+                called.limits.extend(cgroup.limit.and_then(|limit| limit.bytes()).map(|bytes| (of, bytes)));
+            }
         }
         called
     }
@@ -91,7 +106,8 @@ impl Called {
         for (id, note) in past.notes(CONTAINER).filter(|(id, _)| ids.contains(id)) {
             called.containers.insert(id.to_owned(), note.value.clone());
         }
-        for (of, note) in past.notes(LIMIT).filter(|(of, _)| ids.contains(of) || uid_of(of).is_some()) {
+        let is_wanted = |of: &str| of == ALL || ids.contains(of) || uid_of(of).is_some();
+        for (of, note) in past.notes(LIMIT).filter(|(of, _)| is_wanted(of)) {
             called.limits.extend(note.value.parse().map(|bytes| (of.to_owned(), bytes)));
         }
         called

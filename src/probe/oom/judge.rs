@@ -1,5 +1,7 @@
 //! What to think of what was counted.
 
+use std::collections::BTreeMap;
+
 use super::called::ALL;
 use super::look::ancestors;
 use super::tally::{Count, Hit, Pod, System, Tally};
@@ -178,13 +180,26 @@ impl<'a> Judged<'a> {
             false => pod.ended.events.min(started),
         };
         let share = ended.div_ceil(u64::try_from(candidates.len().max(1)).unwrap_or(1));
+        // Those that a look saw with their kills before they were gone.
+        let mut gone: BTreeMap<String, u64> = BTreeMap::new();
+        for id in pod.containers.keys().filter(|id| !self.seen.is_alive(id)) {
+            *gone.entry(self.seen.container_name(id)).or_default() += 1;
+        }
+        let may_be = |name: &String| candidates.is_empty() || candidates.contains(name);
+        let most = gone.into_iter().max_by_key(|(_, count)| *count);
+        let (name, ended, share) = match most {
+            Some((name, count)) if may_be(&name) => (Some(name), ended + count, share + count),
+            Some((name, count)) if count > share => (Some(name), count, count),
+            _ => (None, ended, share),
+        };
         if share < self.probe.loop_at {
             return None;
         }
-        let container = match candidates.as_slice() {
-            [] => String::new(),
-            [one] => format!(" container {one}"),
-            several => format!(" one of {}", some_of(several, 3)),
+        let container = match (name, candidates.as_slice()) {
+            (Some(name), _) => format!(" container {name}"),
+            (None, []) => String::new(),
+            (None, [one]) => format!(" container {one}"),
+            (None, several) => format!(" one of {}", some_of(several, 3)),
         };
         let limit = self.seen.limit_text(uid, pod).map(|limit| format!(", {limit}")).unwrap_or_default();
         Some(format!("{}{container}{limit}, ended {ended} times", self.seen.pod_name(uid)))
@@ -193,7 +208,8 @@ impl<'a> Judged<'a> {
     fn system_metrics(&mut self, system: &[System]) -> Vec<Metric> {
         let mut lines = Vec::new();
         for system in system {
-            let why = at_limit(system.hit).unwrap_or("no limit was hit: the node ran out of memory");
+            let why =
+                at_limit(&system.hit).unwrap_or_else(|| "no limit was hit: the node ran out of memory".to_owned());
             let who = self.seen.killed_at(&system.path).map(|who| format!("; {who}")).unwrap_or_default();
             let path = shown(&system.path);
             lines.push(Finding::fact(format!("{path}: {}; {why}{who}", kills(system.count.events))));
@@ -319,7 +335,7 @@ impl<'a> Judged<'a> {
         if self.probe.judges(Scope::System) {
             let system = tally.system.iter();
             parts.extend(system.map(|system| {
-                let limit = at_limit(system.hit).map(|text| format!(" {text}")).unwrap_or_default();
+                let limit = at_limit(&system.hit).map(|text| format!(" {text}")).unwrap_or_default();
                 format!("{} {}x{limit}", service(&system.path), system.count.events)
             }));
         }

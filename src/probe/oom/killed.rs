@@ -122,7 +122,13 @@ impl Killed {
         let before = past.last_look().filter(|look| look.same_boot(now));
         let since = before.and_then(|look| look.uptime).unwrap_or_default();
         let mut all: BTreeMap<String, Victim> = self.victims.drain(..).map(|victim| (victim.key(), victim)).collect();
-        for kill in log.kills.iter().filter(|kill| read.is_none_or(|read| kill.sequence > read) && is_ours(kill)) {
+        // What was killed before the first look is in no count.
+        let counted_from = now.uptime.unwrap_or_default() - past.covered(now).as_secs_f64() - 1.0;
+        let is_told = |kill: &&Kill| {
+            let is_new = read.is_none_or(|read| kill.sequence > read);
+            is_new && is_ours(kill) && (kill.microsecond / 1_000_000) as f64 >= counted_from
+        };
+        for kill in log.kills.iter().filter(is_told) {
             // Only the lines since the look before can belong to what moved since.
             let is_new = (kill.microsecond / 1_000_000) as f64 >= since - 1.0;
             let victim = Victim::of(kill, only.filter(|_| is_new));

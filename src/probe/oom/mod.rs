@@ -152,7 +152,7 @@ impl Probe for CgroupOom {
         let after = past.after(&seen.readings(), &now);
         let tally = Tally::of(&after, &now, seen.is_hierarchical());
         if !tally.is_empty() {
-            let moved = moved_pods(past, &after, &now);
+            let moved = moved_pod(&Tally::of(past, &now, seen.is_hierarchical()), &tally);
             let is_ours = |kill: &Kill| {
                 let pod = kill.cgroup.as_deref().and_then(|path| Place::of(path).pod());
                 let is_part = seen.cgroups.is_namespace || seen.host_of.is_some();
@@ -207,15 +207,13 @@ impl Observation {
 }
 
 /// The one pod in which something was counted since the look before, if it is one and nothing else was.
-fn moved_pods(past: &Past, after: &Past, now: &Moment) -> Option<Uid> {
-    let moved = after.counter_keys(KILLS).filter(|key| after.growth(key, now).by > past.growth(key, now).by);
-    let moved: Vec<&str> = moved.map(|key| &key[KILLS.len()..]).collect();
-    let pods: BTreeSet<Uid> = moved.iter().filter_map(|path| Place::of(path).pod()).collect();
-    // What is above a pod grows with it.
-    let holds_pod = |path: &str| {
-        let below = format!("{path}/");
-        moved.iter().any(|other| other.starts_with(&below) && Place::of(other).pod().is_some())
+fn moved_pod(before: &Tally, after: &Tally) -> Option<Uid> {
+    let processes = |tally: &Tally| {
+        let system = tally.system.iter().map(|system| system.count.processes);
+        system.fold(tally.unattributed.processes, u64::saturating_add)
     };
-    let others = moved.iter().any(|path| Place::of(path).pod().is_none() && !holds_pod(path));
-    pods.first().copied().filter(|_| pods.len() == 1 && !others)
+    let had = |uid: &Uid| before.pods.get(uid).map_or(0, |pod| pod.count.processes);
+    let mut moved = after.pods.iter().filter(|(uid, pod)| pod.count.processes > had(uid)).map(|(uid, _)| *uid);
+    let first = moved.next()?;
+    (moved.next().is_none() && processes(after) <= processes(before)).then_some(first)
 }

@@ -53,7 +53,17 @@ impl OfPods {
 }
 
 fn range<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Range>, D::Error> {
-    let text = String::deserialize(from).map_err(|_| D::Error::custom("not a range in quotes, such as \"9\""))?;
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Given {
+        Number(u64),
+        Text(String),
+    }
+    let given = Given::deserialize(from).map_err(|_| D::Error::custom("not a range, such as \"9\""))?;
+    let text = match given {
+        Given::Number(number) => number.to_string(),
+        Given::Text(text) => text,
+    };
     text.parse().map(Some).map_err(D::Error::custom)
 }
 

@@ -69,10 +69,12 @@ pub(super) struct System {
 }
 
 /// Whose limit was hit where something outside all pods was killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Hit {
-    /// Its own, or that of a cgroup around it.
+    /// Its own.
     Own,
+    /// That of a cgroup around it.
+    Above(String),
     /// That of a cgroup in it, which is gone.
     Below,
     /// None: the node had no memory left.
@@ -176,8 +178,8 @@ impl Tally {
                     let mut add = |hit, count: Count| {
                         tally.system.extend((count.events > 0).then(|| System { path: path.to_owned(), count, hit }));
                     };
-                    if limits.any(|path| hit(path) > 0) {
-                        add(Hit::Own, count);
+                    if let Some(limit) = limits.find(|path| hit(path) > 0) {
+                        add(if limit == path { Hit::Own } else { Hit::Above(limit.to_owned()) }, count);
                         continue;
                     }
                     let below = if hierarchical { own.ooms.min(count.events) } else { 0 };

@@ -22,14 +22,14 @@ fn children_killed_under_a_living_parent() {
         node.kill(&gate, 2, false, Some(&gate));
         let (pods, system) = node.both(UP + 1);
         assert_eq!((pods.status, system.status), (Status::Warning, Status::Ok), "{}", plugin(&pods, false));
-        assert_eq!(pods.summary, "2 OOM kills in 60 min: kured/gate-x7 2x container aaaaaaaaaaaa, limit 64Mi");
+        assert_eq!(pods.summary, "2 OOM kills in 60 min: kured/gate-x7 2x container gate, limit 64Mi");
         node.kill(&gate, 147, false, Some(&gate));
         let (pods, system) = node.both(UP + 2);
         assert_eq!((pods.status, system.status), (Status::Critical, Status::Ok));
         let line = "kured/gate-x7 alone has 149 OOM kills in 60 min (threshold 9); 149 OOM kills in 60 min: kured/gate-x7 149x";
         assert!(pods.summary.starts_with(line), "{}", pods.summary);
         let text = plugin(&pods, false);
-        assert!(text.contains("149 in container aaaaaaaaaaaa (it still runs: restarts do not show this)"), "{text}");
+        assert!(text.contains("149 in container gate (it still runs: restarts do not show this)"), "{text}");
         // Asked again, and half an hour later, the same; after the window nothing is left.
         assert_eq!(node.look("pod-oom-kills", UP + 2).summary, pods.summary);
         assert_eq!(metric(&node.look("pod-oom-kills", UP + 32), "kills"), 149.0);
@@ -151,7 +151,7 @@ fn what_is_gone_before_a_look() {
     node.remove(&pod(POD));
     let (pods, system) = node.both(UP + 2);
     assert_eq!((pods.status, system.status), (Status::Warning, Status::Ok), "{}", plugin(&system, false));
-    assert!(plugin(&pods, false).contains("4 in container aaaaaaaaaaaa (it is gone)"), "{}", plugin(&pods, false));
+    assert!(plugin(&pods, false).contains("4 in container gate (it is gone)"), "{}", plugin(&pods, false));
 }
 
 #[test]
@@ -263,5 +263,55 @@ fn recreated_rebooted_and_set_back() {
         node.file("proc/sys/kernel/random/boot_id", "boot-b\n");
         let pods = node.look("pod-oom-kills", UP + 2);
         assert_eq!((pods.status, metric(&pods, "kills")), (Status::Ok, 0.0), "{}", plugin(&pods, false));
+    }
+}
+
+#[test]
+fn a_loop_whose_every_container_was_seen() {
+    for kernel in EVERY {
+        let mut node = Node::new(kernel);
+        node.both(UP);
+        for (minute, letter) in [(1, 'b'), (2, 'c'), (3, 'd')] {
+            let cni = container(POD, letter);
+            node.make(&cni);
+            node.limit(&cni, 32);
+            node.kill(&cni, 1, false, Some(&cni));
+            node.look("pod-oom-kills", UP + minute);
+            node.remove(&cni);
+        }
+        let pods = node.look("pod-oom-kills", UP + 4);
+        assert_eq!(pods.status, Status::Critical, "{}", plugin(&pods, false));
+        let line = "OOM loop: kured/gate-x7 container gate, limit 32Mi, ended 3 times; 3 OOM kills in 60 min: ";
+        assert!(pods.summary.starts_with(line), "{}", pods.summary);
+        let text = plugin(&pods, false);
+        assert!(text.contains("3 in container gate (3 of that name are gone)"), "{text}");
+    }
+}
+
+#[test]
+fn the_limit_is_that_which_was_hit() {
+    for kernel in EVERY {
+        let mut node = Node::new(kernel);
+        node.both(UP);
+        let gate = container(POD, 'a');
+        node.limit(&gate, 64);
+        node.kill(&gate, 1, false, Some(&gate));
+        node.look("pod-oom-kills", UP + 1);
+        node.limit(&gate, 512);
+        let pods = node.look("pod-oom-kills", UP + 2);
+        assert!(pods.summary.ends_with("container gate, limit 64Mi"), "{}", pods.summary);
+        node.kill(&gate, 1, false, Some(&gate));
+        let pods = node.look("pod-oom-kills", UP + 3);
+        assert!(pods.summary.ends_with("container gate, limit 512Mi"), "{}", pods.summary);
+        // A limit around it.
+        let mut node = Node::new(kernel);
+        node.limit("system.slice", 30);
+        node.limit(&pod(POD), 50);
+        node.both(UP);
+        node.kill("system.slice/kubelet.service", 1, false, Some("system.slice"));
+        node.kill(&container(POD, 'a'), 1, false, Some(&pod(POD)));
+        let (pods, system) = node.both(UP + 1);
+        assert!(system.summary.ends_with("kubelet.service 1x at the limit of system.slice"), "{}", system.summary);
+        assert!(pods.summary.ends_with("container gate, limit 50Mi of the pod"), "{}", pods.summary);
     }
 }

@@ -34,17 +34,18 @@ pub(super) fn service(path: &str) -> String {
 }
 
 /// Whose limit it was outside all pods, where it was one.
-pub(super) fn at_limit(hit: Hit) -> Option<&'static str> {
+pub(super) fn at_limit(hit: &Hit) -> Option<String> {
     match hit {
-        Hit::Own => Some("at its own limit"),
-        Hit::Below => Some("at the limit of a cgroup in it that is gone"),
+        Hit::Own => Some("at its own limit".to_owned()),
+        Hit::Above(path) => Some(format!("at the limit of {}", service(path))),
+        Hit::Below => Some("at the limit of a cgroup in it that is gone".to_owned()),
         Hit::None => None,
     }
 }
 
 /// A runtime's id as its tools print it.
 fn short(id: &str) -> &str {
-    id.get(..12).unwrap_or(id)
+    id.get(..13).unwrap_or(id)
 }
 
 impl Observation {
@@ -53,11 +54,11 @@ impl Observation {
         self.called.pods.get(&uid).map_or_else(|| format!("pod {uid}"), ToString::to_string)
     }
 
-    fn container_name(&self, id: &str) -> String {
+    pub(super) fn container_name(&self, id: &str) -> String {
         self.called.containers.get(id).cloned().unwrap_or_else(|| shown(short(id)))
     }
 
-    fn is_alive(&self, id: &str) -> bool {
+    pub(super) fn is_alive(&self, id: &str) -> bool {
         let mut alive = self.cgroups.all.iter().filter_map(|cgroup| Place::of(&cgroup.path).container());
         alive.any(|container| container.id == id)
     }
@@ -81,7 +82,7 @@ impl Observation {
         }
         // The pause container is the pod's too, so a pod of one container hits its own limit first: the same number.
         let of_pod = self.limit_of(&uid.to_string());
-        if by.pod > by.container && own.is_some() && of_pod != own {
+        if by.pod > by.container && worst.is_some() && of_pod != own {
             return of_pod.map(|limit| format!("limit {limit} of the pod"));
         }
         own.or(of_pod).or_else(logged).map(|limit| format!("limit {limit}"))
@@ -125,12 +126,18 @@ impl Observation {
         if pod.count.processes != pod.count.events {
             parts.push(format!("{} processes died", pod.count.processes));
         }
+        let mut places: BTreeMap<(String, bool), (u64, usize)> = BTreeMap::new();
         for (id, count) in &pod.containers {
-            let state = match self.is_alive(id) {
-                true => "it still runs: restarts do not show this",
-                false => "it is gone",
+            let place = places.entry((self.container_name(id), !self.is_alive(id))).or_default();
+            *place = (place.0 + count.events, place.1 + 1);
+        }
+        for ((name, is_gone), (events, instances)) in places {
+            let state = match (is_gone, instances) {
+                (false, _) => "it still runs: restarts do not show this".to_owned(),
+                (true, 1) => "it is gone".to_owned(),
+                (true, instances) => format!("{instances} of that name are gone"),
             };
-            parts.push(format!("{} in container {} ({state})", count.events, self.container_name(id)));
+            parts.push(format!("{events} in container {name} ({state})"));
         }
         if pod.ended.events > 0 {
             let ended: Vec<String> = self.restarted(uid).map(str::to_owned).collect();
