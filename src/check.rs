@@ -19,6 +19,9 @@ use crate::verdict::{Assessment, Finding, Judged, Metric, MetricSpec, Unit, Verd
 
 use flight::Flight;
 
+/// Why a look without a past tells nothing of what grew.
+const BLIND: &str = "what grew is not known: no earlier look is on record, and this one is not kept for the next; needs the \
+                     daemon, or a state directory that it may write (--state-dir)";
 /// The note that says when a check's component was last on this node.
 const COMPONENT: &str = "component";
 
@@ -42,7 +45,7 @@ struct Examined {
     /// When the component was on this node last.
     component: Option<Timestamp>,
     /// Whether it knows of no look before it, and the next one will not know of it.
-    blind: bool,
+    unclear: Option<String>,
     remarks: Vec<String>,
     not_kept: Option<String>,
     /// As it was before this look.
@@ -53,8 +56,9 @@ impl Examined {
     fn new(result: Result<Assessment, Error>, past: Past, now: Moment) -> Examined {
         let component = past.note(COMPONENT).map(|note| note.last.wall);
         let (blind, streak) = (past.is_blind(&now), past.streak().cloned());
-        let Past { remarks, not_kept, .. } = past;
-        Examined { result, now, component, blind, remarks, not_kept, streak }
+        let Past { remarks, not_kept, unclear, .. } = past;
+        let unclear = unclear.or_else(|| blind.then(|| BLIND.to_owned()));
+        Examined { result, now, component, unclear, remarks, not_kept, streak }
     }
 }
 
@@ -86,6 +90,7 @@ impl Check {
         past.window = self.definition.window;
         let result = self.look.look(host, &past).map(|looked| {
             let trace = looked.trace().group(COMPONENT, [(String::new(), String::new())]).within(past.window);
+            let trace = trace.read_until(host.again().now().uptime);
             host.doing("recording the look");
             past = history.record(self.name(), &now, &trace, None);
             past.window = self.definition.window;
@@ -107,14 +112,12 @@ impl Check {
             Err(Error::Absent(what)) => self.judge_absent(what, seen),
             Err(error) => Verdict::unknown(self.name(), error.to_string(), seen.now.wall),
         };
-        if seen.result.is_ok() && seen.blind {
-            let text = "what grew is not known: no earlier look is on record, and this one is not kept for the next";
-            let need = "needs the daemon, or a state directory that it may write (--state-dir)";
+        if let (true, Some(why)) = (seen.result.is_ok(), &seen.unclear) {
             let was_ok = verdict.status == Status::Ok;
-            verdict.add(Finding::new(Status::Unknown, format!("{text}; {need}")));
+            verdict.add(Finding::new(Status::Unknown, why));
             if was_ok {
                 // Nothing found is no news of a look that can't find.
-                verdict.summary = format!("{text}; {need}");
+                verdict.summary.clone_from(why);
             }
         }
         let remarks = seen.remarks.iter().cloned();

@@ -46,9 +46,16 @@ pub struct Trace {
     groups: Vec<(String, Vec<(String, String)>)>,
     readings: Option<Vec<Reading>>,
     window: Duration,
+    ended: Option<f64>,
 }
 
 impl Trace {
+    /// Says when, since the boot, the last of it was read: a look that began before may have read it before.
+    pub fn read_until(mut self, uptime: Option<f64>) -> Trace {
+        self.ended = uptime;
+        self
+    }
+
     /// Adds a group: *all* that there is under `prefix`, as (key below it, value). A note of the group that is not
     /// listed any more is forgotten; a source that could not be read gives no group, and its notes stay.
     pub fn group(mut self, prefix: &str, notes: impl IntoIterator<Item = (String, String)>) -> Trace {
@@ -92,6 +99,8 @@ pub struct Past {
     pub remarks: Vec<String>,
     /// How far back the check counts.
     pub window: Duration,
+    /// Why what grew can't be told by this look; it is not recorded.
+    pub unclear: Option<String>,
     /// Whether it ends with this process.
     passing: bool,
     /// Whether this look read counters.
@@ -105,6 +114,9 @@ struct Record {
     /// The newest look.
     #[serde(default)]
     look: Option<Moment>,
+    /// When that look had read all, in seconds since its boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended: Option<f64>,
     #[serde(default)]
     notes: BTreeMap<String, Note>,
     /// The newest look that read each group whole.
@@ -178,11 +190,26 @@ impl Past {
         self.record.streak.as_ref()
     }
 
+    /// A record of a later moment of this boot than `uptime`, which it really is, by more than looks overlap, is damaged: it
+    /// would keep out every look until then.
+    fn drop_what_is_ahead(&mut self, uptime: Option<f64>, now: &Moment) {
+        let Some(last) = self.record.look.as_ref().filter(|last| last.same_boot(now)) else { return };
+        let newest = [last.uptime, self.record.ended].into_iter().flatten().reduce(f64::max);
+        if newest.zip(uptime).is_some_and(|(newest, uptime)| newest - uptime > CLOCK_SLACK.as_secs_f64()) {
+            self.remarks
+                .push("the newest look on record lies ahead in this boot: what was counted is dropped".to_owned());
+            (self.record.look, self.record.ended, self.record.counters) = (None, None, Counters::default());
+        }
+    }
+
     /// Whether `now` is not before the newest recorded look. An earlier boot is always over.
     fn is_newest(&self, now: &Moment) -> bool {
         let Some(last) = &self.record.look else { return true };
         match (&now.boot, &last.boot, now.uptime, last.uptime) {
-            (Some(a), Some(b), Some(now), Some(last)) if a == b => now >= last,
+            // One that began before the other had read all may have read less of it.
+            (Some(a), Some(b), Some(now), Some(last)) if a == b => {
+                now == last || (now > last && self.record.ended.is_none_or(|ended| now >= ended))
+            }
             (Some(a), Some(b), ..) if a != b => true,
             // A look from the future was made by a wrong clock, and must not stop the recording for ever.
             _ => now.wall >= last.wall || is_from_the_future(last, now),
@@ -193,7 +220,8 @@ impl Past {
     fn take(&mut self, trace: &Trace, now: &Moment) -> bool {
         let mut changed = self.record.look.as_ref().is_none_or(|last| now.since(last) >= QUIET_WRITE);
         for (prefix, notes) in &trace.groups {
-            let stays = |key: &str| key.strip_prefix(prefix.as_str()).is_none_or(|k| notes.iter().any(|(n, _)| n == k));
+            let listed: std::collections::HashSet<&str> = notes.iter().map(|(name, _)| name.as_str()).collect();
+            let stays = |key: &str| key.strip_prefix(prefix.as_str()).is_none_or(|name| listed.contains(name));
             let before = self.record.notes.len();
             self.record.notes.retain(|key, _| stays(key));
             changed |= self.record.notes.len() != before;
@@ -217,10 +245,17 @@ impl Past {
             }
         }
         if let Some(readings) = &trace.readings {
+            let had_uptime = self.record.look.as_ref().map(|look| look.uptime.is_some());
+            if had_uptime.is_some_and(|had| had != now.uptime.is_some()) {
+                // Seconds of another clock.
+                self.record.counters = Counters::default();
+            }
             (self.window, self.counts) = (trace.window, true);
             changed |= self.record.counters.take(readings, now, self.window_seconds());
         }
         self.record.look = Some(now.clone());
+        self.record.ended =
+            trace.ended.or(self.record.ended.filter(|ended| now.uptime.is_some_and(|now| *ended >= now)));
         changed
     }
 }
@@ -282,7 +317,11 @@ impl History {
                 Past { record: all.get(check).cloned().unwrap_or_default(), ..Past::default() }
             }
             Store::Directory(dir) => match file::read(dir, check) {
-                Ok(record) => from_record(record, now),
+                Ok(record) => {
+                    let mut past = from_record(record, now);
+                    past.drop_what_is_ahead(now.uptime, now);
+                    past
+                }
                 Err(reason) => Past { remarks: vec![file::unread(&reason.to_string())], ..Past::default() },
             },
         }
@@ -307,6 +346,19 @@ impl History {
 
 /// Merges one look into a past; returns whether it must be written.
 fn merge(past: &mut Past, now: &Moment, trace: &Trace, streak: Option<Streak>) -> bool {
+    if trace.readings.is_some()
+        && let Some(last) = &past.record.look
+    {
+        let missing = [
+            ("the boot id", now.boot.is_none() && last.boot.is_some()),
+            ("the uptime", now.uptime.is_none() && last.uptime.is_some()),
+        ];
+        if let Some((what, _)) = missing.into_iter().find(|(_, is_missing)| *is_missing) {
+            // Taken for another boot, it would make all that was counted forgotten.
+            past.unclear = Some(format!("what grew is not known: {what} could not be read this time"));
+            return false;
+        }
+    }
     if !past.is_newest(now) {
         past.remarks.push("a newer look is on record: this one is judged and not recorded".to_owned());
         return false;

@@ -120,8 +120,8 @@ impl Counters {
             if !seen.contains(key.as_str()) {
                 counter.missed_since.get_or_insert(at);
             }
-            tidy(&mut counter.steps, at);
-            !counter.steps.is_empty() || counter.missed_since.is_none_or(|since| at - since <= MISSED)
+            tidy(&mut counter.steps, at, window);
+            !counter.steps.is_empty() || counter.missed_since.is_none_or(|since| at.saturating_sub(since) <= MISSED)
         });
         self.looks = Some((self.looks.map_or(at, |(first, _)| first), at));
         changed || self.all.len() != count
@@ -156,14 +156,14 @@ impl Counters {
     pub(super) fn covered(&self, now: &Moment, window: i64) -> i64 {
         let Some((first, _)) = self.looks.filter(|_| self.boot == now.boot) else { return 0 };
         let since = if first <= window && now.uptime.is_some() { 0 } else { first };
-        (second(now) - since).clamp(0, window)
+        second(now).saturating_sub(since).clamp(0, window)
     }
 }
 
 /// Drops what is too old and joins the steps of a stretch that is over: fine stretches of the last hours, coarse ones
 /// before. A joined step, and one alone too, ends with its stretch. So all counters forget what happened at one time at
 /// one time, and a counter less those of its parts never shows what is none's.
-fn tidy(steps: &mut Vec<Step>, now: i64) {
+fn tidy(steps: &mut Vec<Step>, now: i64, window: i64) {
     for step in steps.iter_mut() {
         for (length, age) in [(FINE, 0), (COARSE, OLD)] {
             let end = step.1.saturating_add(length - 1).div_euclid(length).saturating_mul(length);
@@ -172,7 +172,8 @@ fn tidy(steps: &mut Vec<Step>, now: i64) {
             }
         }
     }
-    steps.retain(|Step(_, to, _)| now.saturating_sub(*to) <= KEPT);
+    let kept = KEPT.max(window.saturating_add(COARSE));
+    steps.retain(|Step(_, to, _)| now.saturating_sub(*to) <= kept);
     steps.dedup_by(|next, kept| {
         let joins = next.1 == kept.1;
         if joins {

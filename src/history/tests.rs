@@ -103,6 +103,51 @@ fn a_quiet_look_writes_only_every_five_minutes() {
     assert_ne!(content(), first);
 }
 
+fn kills(value: u64, ended: f64) -> Trace {
+    let reading = Reading { key: "k".to_owned(), identity: 1, value, old: false };
+    Trace::default().counters([reading]).within(Duration::from_secs(3600)).read_until(Some(ended))
+}
+
+fn grown(past: &Past, minute: i64) -> u64 {
+    // As the check sets it.
+    Past { window: Duration::from_secs(3600), ..past.clone() }.growth("k", &at(minute, "a")).by
+}
+
+#[test]
+fn a_look_that_began_before_another_had_read_all_is_not_recorded() {
+    let (_dir, history) = directory();
+    history.record("oom", &at(1000, "a"), &kills(568, 60_000.5), None);
+    history.record("oom", &at(1001, "a"), &kills(569, 60_060.0 + 70.0), None);
+    // It read 568 before the other read 569: not a counter that ran backwards.
+    let past = history.record("oom", &at(1002, "a"), &kills(568, 60_120.9), None);
+    assert_eq!((grown(&past, 1002), past.remarks.len()), (1, 1));
+    let past = history.record("oom", &at(1003, "a"), &kills(569, 60_180.5), None);
+    assert_eq!((grown(&past, 1003), past.remarks.len()), (1, 0));
+}
+
+#[test]
+fn a_look_without_a_clock_forgets_nothing() {
+    let (_dir, history) = directory();
+    history.record("oom", &at(1000, "a"), &kills(1, 60_000.5), None);
+    history.record("oom", &at(1001, "a"), &kills(6, 60_060.5), None);
+    for broken in [Moment { boot: None, ..at(1002, "a") }, Moment { uptime: None, ..at(1002, "a") }] {
+        let past = history.record("oom", &broken, &kills(6, 60_120.5), None);
+        assert!(past.unclear.is_some_and(|why| why.contains("could not be read")));
+    }
+    let past = history.record("oom", &at(1003, "a"), &kills(6, 60_180.5), None);
+    assert_eq!((grown(&past, 1003), past.unclear), (5, None));
+}
+
+#[test]
+fn a_record_that_lies_ahead_keeps_nobody_out() {
+    let (_dir, history) = directory();
+    history.record("oom", &at(5000, "a"), &kills(1, 300_000.5), None);
+    let past = history.record("oom", &at(1000, "a"), &kills(1, 60_000.5), None);
+    assert!(past.remarks[0].contains("lies ahead"), "{:?}", past.remarks);
+    let past = history.record("oom", &at(1001, "a"), &kills(4, 60_060.5), None);
+    assert_eq!((grown(&past, 1001), past.remarks.len()), (3, 0));
+}
+
 #[test]
 fn ten_thousand_containers_with_kills_are_remembered() {
     let (_dir, history) = directory();

@@ -24,6 +24,8 @@ const LABELS: &[&str] =
 pub(super) fn blanked(path: &str, bytes: &[u8]) -> Vec<u8> {
     if path.starts_with("/proc/") && path.ends_with("/environ") {
         environment(bytes)
+    } else if path.starts_with("/proc/") && path.ends_with("/mountinfo") {
+        mounts(bytes)
     } else if path == kmsg::PATH {
         kmsg::oom_reports(bytes)
     } else if is_config(path) {
@@ -31,6 +33,25 @@ pub(super) fn blanked(path: &str, bytes: &[u8]) -> Vec<u8> {
     } else {
         bytes.to_owned()
     }
+}
+
+/// The mounts of cgroup file systems, and that of the root without where it comes from: sources of others hold names of
+/// servers and worse.
+fn mounts(bytes: &[u8]) -> Vec<u8> {
+    let mut kept = String::new();
+    for line in String::from_utf8_lossy(bytes).lines() {
+        if line.contains(" - cgroup") {
+            kept.push_str(line);
+        } else if line.split(' ').nth(4) == Some("/")
+            && let Some((head, tail)) = line.split_once(" - ")
+        {
+            kept.push_str(&format!("{head} - {} none rw", tail.split(' ').next().unwrap_or_default()));
+        } else {
+            continue;
+        }
+        kept.push('\n');
+    }
+    kept.into_bytes()
 }
 
 /// Names without values, but for `container`, which an init system of a container has.

@@ -5,6 +5,7 @@
 //! Everywhere else, and wherever `openat2(2)` fails, the careful way is gone, which asks for the kind of a thing before it
 //! is opened.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -34,6 +35,8 @@ pub struct Dir<'a> {
     /// `None`: an empty one that only stat.toml knows of.
     fd: Option<OwnedFd>,
     ground: Ground,
+    /// Directories that the newest listing left out.
+    odd: Cell<usize>,
 }
 
 /// What a directory is known by.
@@ -91,7 +94,13 @@ impl Host {
             return Err(is_not(path, kind, "a directory"));
         }
         let ground = self.os(path, self.ground(&fd, stat.st_dev))?;
-        Ok(Dir { host: self, path: path.to_owned(), fd: Some(fd).filter(|_| !is_only_written), ground })
+        Ok(Dir {
+            host: self,
+            path: path.to_owned(),
+            fd: Some(fd).filter(|_| !is_only_written),
+            ground,
+            odd: Cell::new(0),
+        })
     }
 
     fn ground(&self, fd: &OwnedFd, device: u64) -> Result<Ground, Errno> {
@@ -124,6 +133,11 @@ impl<'a> Dir<'a> {
         Ok(names)
     }
 
+    /// How many directories the newest listing left out for their names.
+    pub fn odd_names(&self) -> usize {
+        self.odd.get()
+    }
+
     /// A directory in it. A link is none.
     pub fn dir(&self, name: &str) -> Result<Dir<'a>, Error> {
         self.begin(name, 1)?;
@@ -136,7 +150,7 @@ impl<'a> Dir<'a> {
         };
         let fd = fd.map_err(|fault| self.fail(name, fault, "a directory"))?;
         self.note(name, || Seen::Kind(FileKind::Directory));
-        Ok(Dir { host: self.host, path: self.path_of(name), fd, ground })
+        Ok(Dir { host: self.host, path: self.path_of(name), fd, ground, odd: Cell::new(0) })
     }
 
     /// The whole content of a regular file in it, or in a directory in it; no link is followed. More than `limit` bytes is
@@ -248,11 +262,13 @@ impl<'a> Dir<'a> {
         let written = names.len();
         if self.fd.is_some() {
             let dir = self.open(".", LISTING)?;
+            self.odd.set(0);
             entries(&dir, |name, kind| {
-                if let Ok(name) = std::str::from_utf8(name)
-                    && is_dir(&dir, name, kind)?
-                {
-                    names.push(name.to_owned());
+                match std::str::from_utf8(name) {
+                    Ok(name) if is_dir(&dir, name, kind)? => names.push(name.to_owned()),
+                    Ok(_) => {}
+                    // A file of such a name is none of a cgroup's either.
+                    Err(_) => self.odd.set(self.odd.get() + 1),
                 }
                 Ok(names.len() - written <= limit)
             })?;

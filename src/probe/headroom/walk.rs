@@ -154,7 +154,15 @@ impl Walk {
             Version::V1 => ("memory.limit_in_bytes", "memory.usage_in_bytes"),
             Version::V2 | Version::V2Local => ("memory.max", "memory.current"),
         };
-        if let Some(limit) = parsed(dir, &format!("{name}/{limit}"), cgroup::limit)?.bytes() {
+        let file = format!("{name}/{limit}");
+        let limit = match parsed(dir, &file, cgroup::limit) {
+            // It is there as long as the node is up: what is missing is the controller.
+            Err(Error::Absent(_)) if kind == Kind::Kubepods && dir.node(name).is_ok() => {
+                return Err(Error::Failed(format!("no {}/{file}: the memory controller is off there", dir.path())));
+            }
+            limit => limit?,
+        };
+        if let Some(limit) = limit.bytes() {
             let usage = parsed(dir, &format!("{name}/{usage}"), cgroup::number)?;
             self.limited.push(Limited { path: path.to_owned(), kind, limit, usage });
         }

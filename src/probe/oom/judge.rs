@@ -37,7 +37,7 @@ struct Judged<'a> {
 }
 
 pub(super) fn assess(probe: &CgroupOom, seen: &Observation, past: &Past, now: &Moment) -> Assessment {
-    let mut tally = Tally::of(past, now, seen.is_hierarchical());
+    let mut tally = Tally::of(past, now, seen.is_hierarchical(), &|pod, id| seen.killed.whose(pod, id));
     // Nothing has a limit where nothing accounts for memory: every kill is the node's.
     let node = if seen.memcg.is_none() { std::mem::take(&mut tally.unattributed) } else { Count::default() };
     let window = minutes(past.window);
@@ -351,6 +351,9 @@ impl<'a> Judged<'a> {
         let what = if self.probe.judges_node() { "of the node or its services" } else { "in a pod" };
         // In a boot that is younger than the window a look covers all of it.
         let covered = past.covered(now);
+        if self.probe.judges_node() && self.seen.total.is_err() && self.seen.host_of.is_none() {
+            return format!("no OOM kill {what} that is known of");
+        }
         if covered.is_zero() {
             let then = if past.is_blind(now) { "" } else { ": kills are counted from now on" };
             return format!("no OOM kill {what} in the first look{then}");

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::tally::Whose;
 use crate::history::Past;
 use crate::host::{Error, Host, Moment};
 use crate::parse::cgroup::{Place, Uid};
-use crate::parse::kmsg::{Kill, Log};
+use crate::parse::kmsg::{Evidence, Kill, Log};
 use crate::probe::words::shown;
 
 /// The notes of victims, and of how far the log was read.
@@ -40,6 +41,9 @@ pub(super) struct Victim {
     /// The limit in bytes that was hit, where the log tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
+    /// Whose limit it was, where the log tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    whose: Option<Whose>,
     /// Seconds since boot, of the newest.
     second: u64,
 }
@@ -52,7 +56,8 @@ impl Victim {
 
     fn key(&self) -> String {
         let part = |text: &Option<String>| text.clone().unwrap_or_default();
-        format!("{} {} {} {}", part(&self.pod), part(&self.container), part(&self.path), self.name)
+        let place = format!("{} {} {}", part(&self.pod), part(&self.container), part(&self.path));
+        self.whose.map_or_else(|| format!("{place} {}", self.name), |whose| format!("{place} {whose:?} {}", self.name))
     }
 
     fn of(kill: &Kill, only: Option<Uid>) -> Victim {
@@ -71,6 +76,7 @@ impl Victim {
             name: shown(&kill.killed.name),
             rss_kib: kill.killed.rss_kib(),
             limit: kill.limit,
+            whose: (kill.evidence == Evidence::Header).then(|| Whose::of(kill.oom_cgroup.as_deref().map(Place::of))),
             second: kill.microsecond / 1_000_000,
         }
     }
@@ -161,6 +167,14 @@ impl Killed {
         }
         self.victims.sort_by_key(|victim| std::cmp::Reverse(victim.second));
         self.victims.truncate(MOST);
+    }
+
+    /// Whose limit it was in a container, where the log tells the same of all that it names there.
+    pub(super) fn whose(&self, pod: Uid, container: &str) -> Option<Whose> {
+        let here = |victim: &&Victim| victim.container.as_deref() == Some(container) && victim.pod() == Some(pod);
+        let mut told = self.victims.iter().filter(here).filter_map(|victim| victim.whose);
+        let first = told.next()?;
+        told.all(|whose| whose == first).then_some(first)
     }
 
     /// The notes to keep.

@@ -126,6 +126,10 @@ impl Cgroups {
     /// v1, and v2 with `memory_localevents`: each counts for itself alone, hence all are read.
     fn read_all(&mut self, dir: &Dir<'_>, path: &str, version: Version, depth: usize) {
         let Some(names) = self.names(dir, depth) else { return };
+        // Outside the pods the total of the node has them.
+        if dir.odd_names() > 0 && Place::of(path).pod().is_some() {
+            self.miss(Error::Failed(format!("{}: a cgroup in it has a name that is not UTF-8", dir.path())));
+        }
         for name in names {
             let child = format!("{path}/{name}");
             self.kubepods |= matches!(Place::of(&child), Place::Kubepods { .. });

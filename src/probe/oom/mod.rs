@@ -55,6 +55,9 @@ const UNATTRIBUTED: MetricSpec =
 const KILLS_BOOT: MetricSpec =
     MetricSpec::new("kills_boot", Unit::Counter, "processes that the OOM killer killed since the boot").optional();
 
+/// The note that a look could not read all.
+const UNREAD: &str = "unread";
+
 /// Looks for OOM kills.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self", default, deny_unknown_fields)]
@@ -86,6 +89,8 @@ pub struct Observation {
     total: Result<u64, Error>,
     /// The sign that the kernel, and its total, belong to a host around this node.
     host_of: Option<String>,
+    /// Whether the look before could not read all: what it lacks may be of any time.
+    after_gap: bool,
     killed: Killed,
     called: Called,
 }
@@ -148,11 +153,12 @@ impl Probe for CgroupOom {
         let is_guest = !cgroups.is_namespace;
         let host_of = is_guest.then(|| container::sign(host, true, &mut None)).flatten();
         let killed = Killed::before(past, &now);
-        let mut seen = Observation { memcg, cgroups, total, host_of, killed, called: Called::default() };
+        let after_gap = past.note(UNREAD).is_some();
+        let mut seen = Observation { memcg, cgroups, total, host_of, after_gap, killed, called: Called::default() };
         let after = past.after(&seen.readings(), &now);
-        let tally = Tally::of(&after, &now, seen.is_hierarchical());
+        let tally = Tally::of(&after, &now, seen.is_hierarchical(), &|_, _| None);
         if !tally.is_empty() {
-            let moved = moved_pod(&Tally::of(past, &now, seen.is_hierarchical()), &tally);
+            let moved = moved_pod(&Tally::of(past, &now, seen.is_hierarchical(), &|_, _| None), &tally);
             let is_ours = |kill: &Kill| {
                 let pod = kill.cgroup.as_deref().and_then(|path| Place::of(path).pod());
                 let is_part = seen.cgroups.is_namespace || seen.host_of.is_some();
@@ -168,11 +174,16 @@ impl Probe for CgroupOom {
         let called = &seen.called;
         let pods = called.pods.iter().map(|(uid, name)| (uid.to_string(), name.to_string()));
         let limits = called.limits.iter().map(|(of, bytes)| (of.clone(), bytes.to_string()));
-        Trace::default()
-            .counters(seen.readings())
+        let mut trace = Trace::default();
+        // Without the total its next reading would have what others had long before, and forget it later than they.
+        if seen.total.is_ok() || seen.host_of.is_some() || !self.judges_node() {
+            trace = trace.counters(seen.readings());
+        }
+        trace
             .group(called::POD, pods)
             .group(called::CONTAINER, called.containers.clone())
             .group(called::LIMIT, limits)
+            .group(UNREAD, seen.cgroups.unread.iter().map(|_| (String::new(), String::new())))
             .group(killed::VICTIMS, seen.killed.notes())
             .group(killed::READ, seen.killed.read.iter().map(|read| (String::new(), read.clone())))
     }
@@ -190,7 +201,8 @@ impl Observation {
     fn readings(&self) -> Vec<Reading> {
         let mut readings = Vec::new();
         let mut add = |letter: &str, path: &str, identity: u64, value: Option<u64>| {
-            let reading = |value| Reading { key: format!("{letter}{path}"), identity, value, old: false };
+            let old = self.after_gap;
+            let reading = |value| Reading { key: format!("{letter}{path}"), identity, value, old };
             readings.extend(value.map(reading));
         };
         for cgroup in &self.cgroups.all {

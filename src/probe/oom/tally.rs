@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::look::ancestors;
 use crate::history::Past;
 use crate::host::Moment;
@@ -45,6 +47,30 @@ pub(super) struct ByLimit {
     pub allocatable: u64,
     /// Nobody's: the node had no memory left.
     pub global: u64,
+}
+
+/// Whose limit was hit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Whose {
+    Container,
+    Pod,
+    /// All pods', or something's around them.
+    Shared,
+    /// Nobody's.
+    Node,
+}
+
+impl Whose {
+    /// By the cgroup that hit its limit.
+    pub(super) fn of(place: Option<Place<'_>>) -> Whose {
+        match place {
+            Some(Place::Container(_) | Place::InContainer(_)) => Whose::Container,
+            Some(Place::Pod(_) | Place::InPod(_)) => Whose::Pod,
+            Some(_) => Whose::Shared,
+            None => Whose::Node,
+        }
+    }
 }
 
 /// What happened in one pod.
@@ -132,7 +158,13 @@ impl Growth {
 
 impl Tally {
     /// Adds up what the past says of the window that ends now. `hierarchical`: a cgroup's counters include those below.
-    pub(super) fn of(past: &Past, now: &Moment, hierarchical: bool) -> Tally {
+    /// `told`: whose limit it was in a pod's container, where the log says so.
+    pub(super) fn of(
+        past: &Past,
+        now: &Moment,
+        hierarchical: bool,
+        told: &dyn Fn(Uid, &str) -> Option<Whose>,
+    ) -> Tally {
         let mut tally = Tally::default();
         let mut grown: BTreeMap<&str, Growth> = BTreeMap::new();
         for key in past.counter_keys(KILLS) {
@@ -202,7 +234,9 @@ impl Tally {
             }
             pod.count.add(count);
             if !hierarchical {
-                pod.by.add(count.events, first_limit(path, &hit));
+                // Page cache hits limits too, and on v1 that counts like what led to a kill: the log knows better.
+                let told = place.container().and_then(|container| told(uid, container.id));
+                pod.by.add(count.events, told.unwrap_or_else(|| Whose::of(first_limit(path, &hit))));
             }
         }
         if hierarchical {
@@ -259,12 +293,12 @@ impl Tally {
 }
 
 impl ByLimit {
-    fn add(&mut self, events: u64, place: Option<Place<'_>>) {
-        let slot = match place {
-            Some(Place::Container(_) | Place::InContainer(_)) => &mut self.container,
-            Some(Place::Pod(_) | Place::InPod(_)) => &mut self.pod,
-            Some(_) => &mut self.allocatable,
-            None => &mut self.global,
+    fn add(&mut self, events: u64, whose: Whose) {
+        let slot = match whose {
+            Whose::Container => &mut self.container,
+            Whose::Pod => &mut self.pod,
+            Whose::Shared => &mut self.allocatable,
+            Whose::Node => &mut self.global,
         };
         *slot = slot.saturating_add(events);
     }
