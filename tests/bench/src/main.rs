@@ -1,128 +1,181 @@
-//! CPU time of whole processes: `nodecheck` beside the shell script that people run today, on the same recorded node.
+//! CPU time of whole processes: `nodecheck` beside the shell scripts that people run today, on the same recorded nodes.
 //!
 //! Each command runs many times, in turns with the others, so that whatever else the machine does meets all alike. What
-//! is told is the median of user + system time, start and end of the process included.
+//! is told is the median of user + system time, start and end of the process included, and the memory of the largest
+//! process.
+
+mod cgroups;
+mod contest;
+mod node;
+mod real;
 
 use std::error::Error;
-use std::fs::{File, create_dir_all, metadata, write};
-use std::os::unix::fs::symlink;
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::fs::metadata;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike;
+use cgroups::{Kills, Layout};
+use contest::{Cost, Entry, run};
 
-const SHELL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/shell_reboot.sh");
+/// How many containers, and which part of the runs.
+const SIZES: [(usize, usize); 3] = [(99, 4), (999, 20), (9_999, 40)];
+/// A kubelet's usual limit is 110 pods.
+const USUAL: usize = 330;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [binary, runs] = arguments.as_slice() else { return Err("usage: nodecheck-bench BINARY RUNS".into()) };
-    let runs: usize = runs.parse()?;
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [binary, "real"] => real::measure(Path::new(binary)),
+        [binary, runs] => {
+            let (binary, runs) = (Path::new(binary), runs.parse()?);
+            node_of_110_pods(binary, runs)?;
+            of_any_size(binary, runs)
+        }
+        _ => Err("usage: nodecheck-bench BINARY RUNS|real".into()),
+    }
+}
+
+fn script(name: &str, root: &Path) -> Command {
+    let mut command = Command::new("sh");
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).arg(root);
+    command
+}
+
+fn node_of_110_pods(binary: &Path, runs: usize) -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     let (root, state) = (dir.path().join("root"), dir.path().join("state"));
-    node(&root)?;
+    node::make(&root)?;
+    cgroups::make(&root, Layout::V2, USUAL, Kills::Some)?;
     let check = |options: &[&str]| {
         let mut command = Command::new(binary);
         command.args(options).arg("--root").arg(&root).arg("--state-dir").arg(&state);
         command
     };
-    let shell = || {
-        let mut command = Command::new("sh");
-        command.arg(SHELL).arg(&root);
-        command
-    };
+    // The node has a reboot pending.
     let mut contest = [
         Entry::new("run reboot-required", check(&["run", "reboot-required"]), &[1]),
-        Entry::new("the shell script", shell(), &[1]),
+        Entry::new("the shell script", script("shell_reboot.sh", &root), &[1]),
         Entry::new("run --all", check(&["run", "--all"]), &[1]),
         Entry::new("list", check(&["list"]), &[0]),
     ];
-    for _ in 0..runs {
-        for entry in &mut contest {
-            entry.run()?;
-        }
-    }
-    let [one, shell, all, list] = contest.map(Entry::median);
-    let size = metadata(binary)?.len();
+    let [one, shell, all, list] = run(&mut contest, runs)?.try_into().map_err(|_| "four commands")?;
+    let ratio = shell.milliseconds / one.milliseconds;
     println!("| figure | value |");
     println!("|---|---|");
-    println!("| `nodecheck run reboot-required`, CPU time | {one:.1} ms |");
-    println!("| `nodecheck run --all` | {all:.1} ms |");
-    println!("| `nodecheck list` | {list:.1} ms |");
+    println!("| `nodecheck run reboot-required`, CPU time and memory | {one} |");
     println!(
-        "| a shell script that tells less (`tests/bench/shell_reboot.sh`) | {shell:.1} ms, {:.1} times as much |",
-        shell / one
+        "| a shell script that tells less (`tests/bench/shell_reboot.sh`) | {}, {ratio:.1} times as much |",
+        shell.time()
     );
-    println!("| size of the binary | {:.1} MB |", size as f64 / 1e6);
+    println!("| `nodecheck run --all` on a node with 110 pods | {all} |");
+    println!("| `nodecheck list` | {list} |");
+    println!("| size of the binary | {:.1} MB |", metadata(binary)?.len() as f64 / 1e6);
+    println!();
     Ok(())
 }
 
-/// One command and what it cost so far.
-struct Entry {
+/// A tree of cgroups, and what is needed to look at it.
+struct Tree<'a> {
+    binary: &'a Path,
+    dir: PathBuf,
     name: &'static str,
-    command: Command,
-    /// The exit codes it may have: the node below has a reboot pending.
+}
+
+impl Tree<'_> {
+    fn root(&self) -> PathBuf {
+        self.dir.join(self.name)
+    }
+
+    /// A check with a past of its own.
+    fn check(&self, name: &str, state: &str) -> Command {
+        let mut command = Command::new(self.binary);
+        command.args(["run", name, "--root"]).arg(self.root());
+        command.arg("--state-dir").arg(self.dir.join(format!("{}-{state}", self.name)));
+        command
+    }
+
+    /// With a window that reaches back to the boot, all kills lie in it.
+    fn check_all_kills(&self) -> Command {
+        let mut command = self.check("pod-oom-kills", "window");
+        command.arg("--config").arg(self.dir.join("window.toml"));
+        command
+    }
+
+    fn script(&self, name: &str) -> Command {
+        script(name, &self.root().join("sys/fs/cgroup"))
+    }
+}
+
+/// What is measured on a tree.
+struct Row {
+    title: &'static str,
+    tree: &'static str,
     codes: &'static [i32],
-    milliseconds: Vec<f64>,
+    command: fn(&Tree) -> Command,
 }
 
-impl Entry {
-    fn new(name: &'static str, mut command: Command, codes: &'static [i32]) -> Entry {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Entry { name, command, codes, milliseconds: Vec::new() }
-    }
+const fn row(title: &'static str, tree: &'static str, codes: &'static [i32], command: fn(&Tree) -> Command) -> Row {
+    Row { title, tree, codes, command }
+}
 
-    fn run(&mut self) -> Result<(), Box<dyn Error>> {
-        let before = children()?;
-        let code = self.command.status()?.code();
-        self.milliseconds.push(children()? - before);
-        match code {
-            Some(code) if self.codes.contains(&code) => Ok(()),
-            code => Err(format!("{}: exit code {code:?}", self.name).into()),
+/// The first row of a tree is what its scripts are compared with.
+const ROWS: &[Row] = &[
+    row("v2: `pod-oom-kills`, kills before the window", "v2", &[0], |tree| tree.check("pod-oom-kills", "pods")),
+    row("v2: all kills in the window", "v2", &[2], |tree| tree.check_all_kills()),
+    row("v2: no kills", "quiet", &[0], |tree| tree.check("pod-oom-kills", "pods")),
+    row("v2: `node-oom-kills`", "v2", &[0], |tree| tree.check("node-oom-kills", "node")),
+    row("v2: `memory-headroom`", "v2", &[0, 1], |tree| tree.check("memory-headroom", "headroom")),
+    row("v2: a script that only adds up", "v2", &[0], |tree| tree.script("shell_oom_v2.sh")),
+    row("v2: a script that looks at limits, too", "v2", &[0], |tree| tree.script("shell_oom_v2_full.sh")),
+    row("v1: `pod-oom-kills`, kills before the window", "v1", &[0], |tree| tree.check("pod-oom-kills", "pods")),
+    row("v1: all kills in the window", "v1", &[2], |tree| tree.check_all_kills()),
+    row("v1: `memory-headroom`", "v1", &[0, 1], |tree| tree.check("memory-headroom", "headroom")),
+    row("v1: a script that only adds up", "v1", &[0], |tree| tree.script("shell_oom_v1.sh")),
+];
+
+/// The trees that rows name.
+fn trees(containers: usize) -> Result<tempfile::TempDir, Box<dyn Error>> {
+    let make = |dir: tempfile::TempDir| -> std::io::Result<tempfile::TempDir> {
+        for (name, layout, kills) in
+            [("v2", Layout::V2, Kills::Some), ("v1", Layout::V1, Kills::Some), ("quiet", Layout::V2, Kills::None)]
+        {
+            let root = dir.path().join(name);
+            node::make_proc(&root)?;
+            cgroups::make(&root, layout, containers, kills)?;
         }
-    }
-
-    fn median(mut self) -> f64 {
-        self.milliseconds.sort_by(f64::total_cmp);
-        self.milliseconds.get(self.milliseconds.len() / 2).copied().unwrap_or(f64::NAN)
-    }
+        Ok(dir)
+    };
+    // In memory a million names are made ten times as fast as on a disk; a small machine allows fewer.
+    let in_memory = tempfile::tempdir_in("/dev/shm").and_then(make);
+    Ok(in_memory.or_else(|_| tempfile::tempdir().and_then(make))?)
 }
 
-/// CPU time of all children that have ended, and of theirs, in milliseconds.
-fn children() -> Result<f64, nix::Error> {
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
-    Ok((usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64 / 1e3)
-}
-
-/// An Ubuntu node with six kernels, whose reboot has been pending for two days.
-fn node(root: &Path) -> std::io::Result<()> {
-    let running = "6.8.0-45-generic";
-    for dir in ["boot", "run", "var", "proc/sys/kernel/random", "proc/1", "lib/modules", "etc"] {
-        create_dir_all(root.join(dir))?;
+fn of_any_size(binary: &Path, runs: usize) -> Result<(), Box<dyn Error>> {
+    let mut columns: Vec<Vec<Cost>> = Vec::new();
+    for (containers, part) in SIZES {
+        let dir = trees(containers)?;
+        std::fs::write(dir.path().join("window.toml"), "[check.pod-oom-kills]\nwindow = \"300h\"\n")?;
+        let entry = |row: &Row| {
+            let tree = Tree { binary, dir: dir.path().to_owned(), name: row.tree };
+            Entry::new(row.title, (row.command)(&tree), row.codes)
+        };
+        let mut contest: Vec<Entry> = ROWS.iter().map(entry).collect();
+        columns.push(run(&mut contest, runs.div_ceil(part))?);
     }
-    symlink("../run", root.join("var/run"))?;
-    for number in [31, 39, 41, 45, 47, 100] {
-        let release = format!("6.8.0-{number}-generic");
-        for name in ["vmlinuz", "initrd.img", "config", "System.map"] {
-            write(root.join(format!("boot/{name}-{release}")), vec![0; 2 << 20])?;
-        }
-        create_dir_all(root.join(format!("lib/modules/{release}/kernel")))?;
-        write(root.join(format!("lib/modules/{release}/modules.dep")), "")?;
+    let sizes: Vec<String> = SIZES.iter().map(|(containers, _)| format!("{containers} containers")).collect();
+    println!("| CPU time and memory | {} |", sizes.join(" | "));
+    println!("|---|{}", "---|".repeat(sizes.len()));
+    for (number, row) in ROWS.iter().enumerate() {
+        let first = ROWS.iter().position(|other| other.tree == row.tree).unwrap_or(number);
+        let cell = |column: &Vec<Cost>| match row.title.contains("script") {
+            true => {
+                let ratio = column[number].milliseconds / column[first].milliseconds;
+                format!("{}, {ratio:.1} times as much", column[number].time())
+            }
+            false => column[number].to_string(),
+        };
+        let cells: Vec<String> = columns.iter().map(cell).collect();
+        println!("| {} | {} |", row.title, cells.join(" | "));
     }
-    for (path, text) in [
-        ("run/reboot-required", "*** System restart required ***\n".to_owned()),
-        ("run/reboot-required.pkgs", "linux-image-6.8.0-100-generic\nlinux-base\nlibc6\nlinux-base\n".to_owned()),
-        ("proc/sys/kernel/random/boot_id", "0d9b3c1e-6d1c-4f0e-9a55-0c9d4a1b7f10\n".to_owned()),
-        ("proc/sys/kernel/osrelease", format!("{running}\n")),
-        ("proc/version", format!("Linux version {running} (buildd@lcy02) (gcc) #45-Ubuntu SMP PREEMPT_DYNAMIC\n")),
-        ("proc/uptime", "864000.00 1700000.00\n".to_owned()),
-        ("proc/stat", "cpu 1 2 3 4\nbtime 1790000000\n".to_owned()),
-        ("proc/cmdline", format!("BOOT_IMAGE=/boot/vmlinuz-{running} root=/dev/sda1 ro\n")),
-        ("etc/os-release", "ID=ubuntu\nVERSION_ID=\"24.04\"\n".to_owned()),
-    ] {
-        write(root.join(path), text)?;
-    }
-    let two_days_ago = SystemTime::now() - Duration::from_secs(2 * 86400);
-    File::open(root.join("run/reboot-required"))?.set_modified(two_days_ago)
+    Ok(())
 }
