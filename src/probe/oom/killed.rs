@@ -136,7 +136,7 @@ impl Killed {
         };
         for kill in log.kills.iter().filter(is_told) {
             // Only the lines since the look before can belong to what moved since.
-            let is_new = (kill.microsecond / 1_000_000) as f64 >= since - 1.0;
+            let is_new = kill.microsecond as f64 / 1e6 >= since;
             let victim = Victim::of(kill, only.filter(|_| is_new));
             let known = all.entry(victim.key()).or_insert_with(|| victim.clone());
             known.second = known.second.max(victim.second);

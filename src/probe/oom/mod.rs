@@ -14,7 +14,7 @@ mod tally;
 mod tests;
 mod text;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,9 +29,9 @@ use crate::verdict::{Assessment, MetricSpec, Unit};
 
 use called::Called;
 use killed::Killed;
-use look::Cgroups;
+use look::{Cgroup, Cgroups};
 pub use params::{OfPods, Scope};
-use tally::{GROUPS, KILLS, OOMS, OWN_OOMS, TOTAL, Tally};
+use tally::{GROUPS, KILLS, OOMS, OWN_OOMS, SINGLES, TOTAL, Tally};
 
 const KILLS_METRIC: MetricSpec = MetricSpec::new("kills", Unit::None, "OOM events in the window; a group kill is one");
 const PROCESSES: MetricSpec = MetricSpec::new("processes", Unit::None, "processes that died in them");
@@ -91,6 +91,8 @@ pub struct Observation {
     host_of: Option<String>,
     /// Whether the look before could not read all: what it lacks may be of any time.
     after_gap: bool,
+    /// Kills that were none of a group, by cgroup.
+    singles: BTreeMap<String, u64>,
     killed: Killed,
     called: Called,
 }
@@ -154,7 +156,9 @@ impl Probe for CgroupOom {
         let host_of = is_guest.then(|| container::sign(host, true, &mut None)).flatten();
         let killed = Killed::before(past, &now);
         let after_gap = past.note(UNREAD).is_some();
-        let mut seen = Observation { memcg, cgroups, total, host_of, after_gap, killed, called: Called::default() };
+        let singles = cgroups.all.iter().filter_map(|cgroup| singles(cgroup, past, &now)).collect();
+        let called = Called::default();
+        let mut seen = Observation { memcg, cgroups, total, host_of, after_gap, singles, killed, called };
         let after = past.after(&seen.readings(), &now);
         let tally = Tally::of(&after, &now, seen.is_hierarchical(), &|_, _| None);
         if !tally.is_empty() {
@@ -208,6 +212,7 @@ impl Observation {
         for cgroup in &self.cgroups.all {
             add(KILLS, &cgroup.path, cgroup.inode, Some(cgroup.kills).filter(|kills| *kills > 0));
             add(GROUPS, &cgroup.path, cgroup.inode, cgroup.groups);
+            add(SINGLES, &cgroup.path, cgroup.inode, self.singles.get(&cgroup.path).copied());
             add(OOMS, &cgroup.path, cgroup.inode, cgroup.ooms);
             add(OWN_OOMS, &cgroup.path, cgroup.inode, cgroup.own_ooms);
         }
@@ -216,6 +221,23 @@ impl Observation {
         }
         readings
     }
+}
+
+/// The single kills of a cgroup, where the kernel tells groups: what a look finds grown is of groups if one was killed, and
+/// else it is single ones. A container may have both, one after the other.
+fn singles(cgroup: &Cgroup, past: &Past, now: &Moment) -> Option<(String, u64)> {
+    let groups = cgroup.groups?;
+    let before = |letter: &str| past.counter(&format!("{letter}{}", cgroup.path), now);
+    let singles = match (before(KILLS), before(GROUPS)) {
+        (Some(kills), Some(had)) if kills <= cgroup.kills && had <= groups => {
+            let new = if groups == had { cgroup.kills - kills } else { 0 };
+            before(SINGLES).unwrap_or_default().saturating_add(new)
+        }
+        // New, or made anew.
+        _ if groups == 0 => cgroup.kills,
+        _ => 0,
+    };
+    Some((cgroup.path.clone(), singles))
 }
 
 /// The one pod in which something was counted since the look before, if it is one and nothing else was.

@@ -17,6 +17,8 @@ use crate::parse::cgroup::{Place, Uid};
 /// What the counters of one cgroup are called: a letter, then its path.
 pub(super) const KILLS: &str = "k ";
 pub(super) const GROUPS: &str = "g ";
+/// Kills that were single ones, as far as looks could tell: not in a look's interval with a group kill.
+pub(super) const SINGLES: &str = "s ";
 pub(super) const OOMS: &str = "o ";
 pub(super) const OWN_OOMS: &str = "l ";
 /// The whole node's.
@@ -124,6 +126,7 @@ struct Growth {
     kills: u64,
     /// `None` where the kernel does not count groups.
     groups: Option<u64>,
+    singles: u64,
     ooms: u64,
 }
 
@@ -132,6 +135,7 @@ impl Growth {
         Growth {
             kills: self.kills.saturating_sub(part.kills),
             groups: self.groups.map(|groups| groups.saturating_sub(part.groups.unwrap_or_default())),
+            singles: self.singles.saturating_sub(part.singles),
             ooms: self.ooms.saturating_sub(part.ooms),
         }
     }
@@ -140,6 +144,7 @@ impl Growth {
         Growth {
             kills: self.kills.saturating_add(part.kills),
             groups: self.groups.map_or(part.groups, |groups| Some(groups.saturating_add(part.groups.unwrap_or(0)))),
+            singles: self.singles.saturating_add(part.singles),
             ooms: self.ooms.saturating_add(part.ooms),
         }
     }
@@ -148,7 +153,7 @@ impl Growth {
     /// counts how often a limit was hit: once or more an event.
     fn count(self) -> Count {
         let events = match self.groups {
-            Some(groups) if groups > 0 => groups,
+            Some(groups) if groups > 0 => groups.saturating_add(self.singles),
             None if self.ooms > 0 => self.kills.min(self.ooms),
             _ => self.kills,
         };
@@ -177,7 +182,7 @@ impl Tally {
             let of = |letter: &str| past.growth(&format!("{letter}{path}"), now).by;
             let counts_groups = past.counter(&format!("{GROUPS}{path}"), now).is_some();
             let groups = counts_groups.then(|| of(GROUPS));
-            grown.insert(path, Growth { kills: kills.by, groups, ooms: of(OOMS) });
+            grown.insert(path, Growth { kills: kills.by, groups, singles: of(SINGLES), ooms: of(OOMS) });
         }
         let hit = |path: &str| past.growth(&format!("{OWN_OOMS}{path}"), now).by;
         let total = past.growth(TOTAL, now);

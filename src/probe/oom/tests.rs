@@ -89,6 +89,21 @@ fn a_group_kill_is_one_event() {
 }
 
 #[test]
+fn a_group_kill_takes_no_single_kill_away() {
+    let mut node = Node::new(Kernel::V2);
+    node.both(UP);
+    let gate = container(POD, 'a');
+    node.kill(&gate, 40, false, Some(&gate));
+    assert_eq!(metric(&node.look("pod-oom-kills", UP + 1), "kills"), 40.0);
+    node.kill(&gate, 5, true, Some(&gate));
+    for minute in [2, 12, 50] {
+        let pods = node.look("pod-oom-kills", UP + minute);
+        assert_eq!(metric(&pods, "kills"), 41.0, "{minute}: {}", plugin(&pods, false));
+        assert_eq!(pods.status, Status::Critical);
+    }
+}
+
+#[test]
 fn a_loop_that_no_look_sees_a_container_of() {
     for (kernel, group) in [(Kernel::V2, true), (Kernel::V2, false), (Kernel::V2Old, true)] {
         let mut node = Node::new(kernel);
