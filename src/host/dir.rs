@@ -22,7 +22,7 @@ use super::tree::entries;
 use super::{Error, FileKind, Host, Source, errno_of, is_name, printable, stat};
 
 /// Few files of a cgroup are longer; one that is takes more reads.
-const USUAL: u64 = 4096;
+const USUAL: usize = 4096;
 const HANDLE: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 const FILE: OFlag = OFlag::O_NONBLOCK.union(OFlag::O_NOCTTY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 const LISTING: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NONBLOCK).union(OFlag::O_CLOEXEC);
@@ -162,7 +162,7 @@ impl<'a> Dir<'a> {
             (None, Some((dir, file))) => return self.dir(dir)?.read(file, limit),
             (None, None) => self.file_carefully(name),
         };
-        let read = file.and_then(|file| whole(file, limit));
+        let read = file.and_then(|file| whole(file, limit, self.ground.is_cgroup));
         let bytes = read.map_err(|fault| self.fail(name, fault, "a regular file"))?;
         self.note(name, || Seen::Content(bytes.clone()));
         match u64::try_from(bytes.len()) {
@@ -354,13 +354,25 @@ fn is_not(path: &str, kind: FileKind, wanted: &str) -> Error {
     Error::Failed(format!("{} is {kind}, not {wanted}", printable(path)))
 }
 
-/// One byte more than `limit` tells that there are more. The buffer is as large as most files, so that the second read
-/// finds the end.
-fn whole(fd: OwnedFd, limit: u64) -> Result<Vec<u8>, Fault> {
-    let most = limit.saturating_add(1);
-    let mut bytes = Vec::with_capacity(usize::try_from(most.min(USUAL)).unwrap_or(0));
-    match File::from(fd).take(most).read_to_end(&mut bytes).map_err(errno_of) {
-        Ok(_) => Ok(bytes),
+/// One byte more than `limit` tells that there are more. `is_short_last`: less than was asked for is the end; so it is with
+/// the kernel's own files (`seq_read_iter`), and asking again would be one call in five.
+fn whole(fd: OwnedFd, limit: u64, is_short_last: bool) -> Result<Vec<u8>, Fault> {
+    let mut file = File::from(fd).take(limit.saturating_add(1));
+    let mut bytes = Vec::new();
+    let mut read = || {
+        let mut buffer = [0; USUAL];
+        // An error comes again below, unless it was a signal.
+        if is_short_last && let Ok(count) = file.read(&mut buffer) {
+            bytes.extend_from_slice(&buffer[..count]);
+            if count < USUAL {
+                return Ok(());
+            }
+        }
+        bytes.reserve(USUAL);
+        file.read_to_end(&mut bytes).map(|_| ())
+    };
+    match read().map_err(errno_of) {
+        Ok(()) => Ok(bytes),
         Err(Errno::EISDIR) => Err(Fault::Kind(FileKind::Directory)),
         Err(errno) => Err(Fault::Unreadable(errno)),
     }
