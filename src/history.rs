@@ -99,7 +99,7 @@ pub struct Past {
     pub remarks: Vec<String>,
     /// How far back the check counts.
     pub window: Duration,
-    /// Why what grew can't be told by this look; it is not recorded.
+    /// Why what grew can't be told by this look.
     pub unclear: Option<String>,
     /// Whether it ends with this process.
     passing: bool,

@@ -36,6 +36,9 @@ pub(super) fn record(dir: &StateDir, check: &str, now: &Moment, trace: &Trace, s
     let mut past = from_record(record, now);
     // By the clock of now: a look that hung for long is older than what was recorded meanwhile.
     past.drop_what_is_ahead(trace.ended, now);
+    if trace.readings.is_some() && remark.is_some() {
+        past.unclear = Some("what grew until now is lost with the past, which could not be read: see below".to_owned());
+    }
     past.remarks.extend(remark);
     let changed = merge(&mut past, now, trace, streak);
     match lock {

@@ -160,3 +160,15 @@ fn ten_thousand_containers_with_kills_are_remembered() {
         assert_eq!(past.growth(&keys[39_999], &at(minute, "a")).by, value - 1);
     }
 }
+
+#[test]
+fn counts_that_are_lost_are_said_once() {
+    let (dir, history) = directory();
+    history.record("oom", &at(1000, "a"), &kills(1, 60_000.5), None);
+    let file = dir.path().join("state/oom.json");
+    std::fs::write(&file, &std::fs::read(&file).unwrap()[..20]).unwrap();
+    let past = history.record("oom", &at(1001, "a"), &kills(5, 60_060.5), None);
+    assert!(past.unclear.is_some() && past.remarks.len() == 1, "{:?}", past.remarks);
+    let past = history.record("oom", &at(1002, "a"), &kills(6, 60_120.5), None);
+    assert_eq!((past.unclear.clone(), grown(&past, 1002)), (None, 1));
+}

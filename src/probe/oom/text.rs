@@ -71,7 +71,7 @@ impl Observation {
     pub(super) fn limit_text(&self, uid: Uid, pod: &Pod) -> Option<String> {
         let worst = pod.containers.iter().max_by_key(|(_, count)| count.events).map(|(id, _)| id.as_str());
         let own = worst.and_then(|id| self.limit_of(id));
-        let logged = || self.victims(uid).find_map(|victim| victim.limit).map(size);
+        let logged = || self.victims(uid, pod).find_map(|victim| victim.limit).map(size);
         let by = &pod.by;
         if by.global > by.container.max(by.pod).max(by.allocatable) {
             return Some("no limit was hit: the node ran out of memory".to_owned());
@@ -88,9 +88,15 @@ impl Observation {
         own.or(of_pod).or_else(logged).map(|limit| format!("limit {limit}"))
     }
 
-    /// Who was killed in a pod.
-    fn victims(&self, uid: Uid) -> impl Iterator<Item = &Victim> {
-        self.killed.victims.iter().filter(move |victim| victim.pod() == Some(uid))
+    /// Who was killed in a pod, of those that are counted there.
+    fn victims<'a>(&'a self, uid: Uid, pod: &'a Pod) -> impl Iterator<Item = &'a Victim> {
+        self.killed.victims.iter().filter(move |victim| victim.pod() == Some(uid) && self.is_in(victim, pod))
+    }
+
+    /// Where nothing adds up a pod has no more than what a look saw in its containers.
+    fn is_in(&self, victim: &Victim, pod: &Pod) -> bool {
+        let id = victim.container.as_ref().filter(|_| !self.is_hierarchical());
+        id.is_none_or(|id| pod.containers.contains_key(id))
     }
 
     /// Where in a pod: `container gate`.
@@ -100,7 +106,7 @@ impl Observation {
             *names.entry(self.container_name(id)).or_default() += count.events;
         }
         if names.is_empty() {
-            let ids = self.victims(uid).filter_map(|victim| victim.container.as_ref());
+            let ids = self.victims(uid, pod).filter_map(|victim| victim.container.as_ref());
             names.extend(ids.filter_map(|id| Some((self.called.containers.get(id)?.clone(), 0))));
         }
         if names.is_empty() {
@@ -145,7 +151,7 @@ impl Observation {
             parts.push(format!("{} took a container down{of}", pod.ended.events));
         }
         parts.extend(self.limit_text(uid, pod));
-        let victims: Vec<&Victim> = self.victims(uid).collect();
+        let victims: Vec<&Victim> = self.victims(uid, pod).collect();
         parts.extend(who(&victims));
         parts.join("; ")
     }
@@ -154,11 +160,7 @@ impl Observation {
     /// many containers of that name.
     fn rest(&self, tally: &Tally) -> Vec<(&Victim, String, usize)> {
         let is_counted = |victim: &Victim| match (victim.pod(), &victim.path) {
-            (Some(uid), _) => tally.pods.get(&uid).is_some_and(|pod| {
-                // Where nothing adds up a pod has no more than what a look saw in its containers.
-                let id = victim.container.as_ref().filter(|_| !self.is_hierarchical());
-                id.is_none_or(|id| pod.containers.contains_key(id))
-            }),
+            (Some(uid), _) => tally.pods.get(&uid).is_some_and(|pod| self.is_in(victim, pod)),
             (None, Some(path)) => tally.system.iter().any(|system| shown(&system.path) == *path),
             (None, None) => false,
         };
