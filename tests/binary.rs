@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use nodecheck::parse::nrpe::{Version, decode_response, encode_query};
-use support::{here, outcome, pending_node};
+use support::{change_kernels, here, outcome, pending_node};
 
 /// The binary may weigh this much, in bytes.
 const LARGEST: usize = 6_500_000;
@@ -405,12 +405,6 @@ fn a_daemon_whose_port_is_taken_says_so() {
 
 // --- the past -------------------------------------------------------------------------------------------------------
 
-/// Another kernel on the node, so that the next look has something to record.
-fn install_kernel(node: &Path, number: u32) {
-    fs::write(node.join(format!("boot/vmlinuz-6.8.0-{number}-generic")), "").unwrap();
-    fs::create_dir_all(node.join(format!("lib/modules/6.8.0-{number}-generic"))).unwrap();
-}
-
 #[test]
 fn a_run_may_be_killed_at_any_moment() {
     let rounds = std::env::var("NODECHECK_KILLS").map_or(200, |rounds| rounds.parse().unwrap());
@@ -423,13 +417,7 @@ fn a_run_may_be_killed_at_any_moment() {
     let whole = begun.elapsed();
     let (mut killed, mut seen, mut dice) = (0, std::collections::BTreeSet::new(), 12345_u32);
     for round in 0..rounds {
-        install_kernel(node.path(), 100 + round % 50);
-        if round % 50 == 49 {
-            for number in 100..150 {
-                fs::remove_file(node.path().join(format!("boot/vmlinuz-6.8.0-{number}-generic"))).unwrap();
-                fs::remove_dir(node.path().join(format!("lib/modules/6.8.0-{number}-generic"))).unwrap();
-            }
-        }
+        change_kernels(node.path(), round);
         let mut run = nodecheck().args(arguments).stdout(Stdio::null()).spawn().unwrap();
         dice = dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         sleep(whole * (dice >> 16) / (1 << 16));

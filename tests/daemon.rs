@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::{nodecheck, outcome, pending_node};
+use support::{change_kernels, install_kernel, nodecheck, outcome, pending_node};
 
 /// A daemon that looks at a node of the test's own.
 struct Daemon {
@@ -108,12 +108,6 @@ fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
-}
-
-/// Another kernel on a node, so that the next look has something to record.
-fn install_kernel(node: &Path, number: u32) {
-    fs::create_dir_all(node.join(format!("lib/modules/6.8.0-{number}-generic"))).unwrap();
-    fs::write(node.join(format!("boot/vmlinuz-6.8.0-{number}-generic")), "").unwrap();
 }
 
 /// The seconds of the line that tells a look's age; `None` where there is no such line.
@@ -313,13 +307,7 @@ fn it_may_be_killed_at_any_moment() {
     let (mut writes, mut dice) = (0, 12345_u32);
     let mut before = parsed(&file);
     for round in 0..rounds {
-        install_kernel(node.path(), 100 + round % 50);
-        if round % 50 == 49 {
-            for number in 100..150 {
-                fs::remove_file(node.path().join(format!("boot/vmlinuz-6.8.0-{number}-generic"))).unwrap();
-                fs::remove_dir(node.path().join(format!("lib/modules/6.8.0-{number}-generic"))).unwrap();
-            }
-        }
+        change_kernels(node.path(), round);
         let mut daemon = start();
         dice = dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         // Some live for more than the first look.

@@ -64,3 +64,20 @@ pub fn pending_node(age_hours: u64) -> tempfile::TempDir {
     flag.set_modified(then).unwrap();
     dir
 }
+
+/// Adds an installed kernel to a tree.
+pub fn install_kernel(node: &Path, number: u32) {
+    std::fs::create_dir_all(node.join(format!("lib/modules/6.8.0-{number}-generic"))).unwrap();
+    std::fs::write(node.join(format!("boot/vmlinuz-6.8.0-{number}-generic")), "").unwrap();
+}
+
+/// Gives each round of looks something new: a kernel more, and after fifty of them none of those.
+pub fn change_kernels(node: &Path, round: u32) {
+    install_kernel(node, 100 + round % 50);
+    if round % 50 == 49 {
+        for number in 100..150 {
+            std::fs::remove_file(node.join(format!("boot/vmlinuz-6.8.0-{number}-generic"))).unwrap();
+            std::fs::remove_dir(node.join(format!("lib/modules/6.8.0-{number}-generic"))).unwrap();
+        }
+    }
+}
