@@ -44,7 +44,7 @@ struct Examined {
     now: Moment,
     /// When the component was on this node last.
     component: Option<Timestamp>,
-    /// Whether it knows of no look before it, and the next one will not know of it.
+    /// Why it can't tell what grew.
     unclear: Option<String>,
     remarks: Vec<String>,
     not_kept: Option<String>,

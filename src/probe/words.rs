@@ -15,6 +15,11 @@ pub fn shown(text: &str) -> String {
     }
 }
 
+/// A runtime's id as its tools print it.
+pub fn short_id(id: &str) -> &str {
+    id.get(..13).unwrap_or(id)
+}
+
 /// At most `limit` names, and how many more there are.
 pub fn some_of(names: &[String], limit: usize) -> String {
     let mut text = names.iter().take(limit).cloned().collect::<Vec<_>>().join(", ");

@@ -10,6 +10,7 @@ use crate::history::Past;
 use crate::host::Host;
 use crate::parse::cgroup::{Qos, Uid};
 use crate::pods::{Names, PodName};
+use crate::probe::words::short_id;
 
 /// The names of some pods and their containers.
 #[derive(Debug, Default)]
@@ -95,10 +96,8 @@ impl Labels {
             Kind::Qos(Qos::BestEffort) => Who::group("all best-effort pods together"),
             Kind::Pod(uid) => Who::one(pod(uid), None),
             Kind::Container(uid, id) => {
-                // The first digits are what crictl shows.
-                let short = || id.chars().take(13).collect();
                 let name = self.containers.get(&(*uid, id.clone())).cloned();
-                Who::one(pod(uid), Some(name.unwrap_or_else(short)))
+                Who::one(pod(uid), Some(name.unwrap_or_else(|| short_id(id).to_owned())))
             }
         }
     }

@@ -77,6 +77,7 @@ impl Called {
             let found = called.pods.get(uid).map(|name| pods::restarts(host, name, *uid));
             called.restarts.extend(found.map(|found| (*uid, found)));
         }
+        let now = host.now();
         for cgroup in &seen.cgroups.all {
             let of = match Place::of(&cgroup.path) {
                 Place::Pod(uid) if wanted.contains_key(&uid) => uid.to_string(),
@@ -85,7 +86,6 @@ impl Called {
                 _ => continue,
             };
             // The limit that was hit, and not what somebody made of it since.
-            let now = host.now();
             let before = |letter: &str| past.counter(&format!("{letter}{}", cgroup.path), &now);
             let is_still = before(KILLS) == Some(cgroup.kills) && before(OWN_OOMS) == cgroup.own_ooms;
             if !(is_still && called.limits.contains_key(&of)) {

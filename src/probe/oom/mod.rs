@@ -14,7 +14,7 @@ mod tally;
 mod tests;
 mod text;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -89,10 +89,8 @@ pub struct Observation {
     total: Result<u64, Error>,
     /// The sign that the kernel, and its total, belong to a host around this node.
     host_of: Option<String>,
-    /// Whether the look before could not read all: what it lacks may be of any time.
-    after_gap: bool,
-    /// Kills that were none of a group, by cgroup.
-    singles: BTreeMap<String, u64>,
+    /// What is to be remembered of it.
+    readings: Vec<Reading>,
     killed: Killed,
     called: Called,
 }
@@ -155,11 +153,11 @@ impl Probe for CgroupOom {
         let is_guest = !cgroups.is_namespace;
         let host_of = is_guest.then(|| container::sign(host, true, &mut None)).flatten();
         let killed = Killed::before(past, &now);
-        let after_gap = past.note(UNREAD).is_some();
-        let singles = cgroups.all.iter().filter_map(|cgroup| singles(cgroup, past, &now)).collect();
+        let counted = total.as_ref().ok().copied().filter(|_| host_of.is_none());
+        let readings = readings(&cgroups, counted, past, &now);
         let called = Called::default();
-        let mut seen = Observation { memcg, cgroups, total, host_of, after_gap, singles, killed, called };
-        let after = past.after(&seen.readings(), &now);
+        let mut seen = Observation { memcg, cgroups, total, host_of, readings, killed, called };
+        let after = past.after(&seen.readings, &now);
         let tally = Tally::of(&after, &now, seen.is_hierarchical(), &|_, _| None);
         if !tally.is_empty() {
             let moved = moved_pod(&Tally::of(past, &now, seen.is_hierarchical(), &|_, _| None), &tally);
@@ -181,7 +179,7 @@ impl Probe for CgroupOom {
         let mut trace = Trace::default();
         // Without the total its next reading would have what others had long before, and forget it later than they.
         if seen.total.is_ok() || seen.host_of.is_some() || !self.judges_node() {
-            trace = trace.counters(seen.readings());
+            trace = trace.counters(seen.readings.iter().cloned());
         }
         trace
             .group(called::POD, pods)
@@ -201,34 +199,32 @@ impl Observation {
     fn is_hierarchical(&self) -> bool {
         self.memcg.as_ref().is_some_and(Memcg::is_hierarchical)
     }
+}
 
-    fn readings(&self) -> Vec<Reading> {
-        let mut readings = Vec::new();
-        let mut add = |letter: &str, path: &str, identity: u64, value: Option<u64>| {
-            let old = self.after_gap;
-            let reading = |value| Reading { key: format!("{letter}{path}"), identity, value, old };
-            readings.extend(value.map(reading));
-        };
-        for cgroup in &self.cgroups.all {
-            add(KILLS, &cgroup.path, cgroup.inode, Some(cgroup.kills).filter(|kills| *kills > 0));
-            add(GROUPS, &cgroup.path, cgroup.inode, cgroup.groups);
-            add(SINGLES, &cgroup.path, cgroup.inode, self.singles.get(&cgroup.path).copied());
-            add(OOMS, &cgroup.path, cgroup.inode, cgroup.ooms);
-            add(OWN_OOMS, &cgroup.path, cgroup.inode, cgroup.own_ooms);
-        }
-        if self.host_of.is_none() {
-            add(TOTAL, "", 0, self.total.as_ref().ok().copied());
-        }
-        readings
+/// The counters of a look. What the look before could not read may be of any time, and is no growth.
+fn readings(cgroups: &Cgroups, total: Option<u64>, past: &Past, now: &Moment) -> Vec<Reading> {
+    let old = past.note(UNREAD).is_some();
+    let mut readings = Vec::new();
+    let mut add = |letter: &str, path: &str, identity: u64, value: Option<u64>| {
+        readings.extend(value.map(|value| Reading { key: format!("{letter}{path}"), identity, value, old }));
+    };
+    for cgroup in &cgroups.all {
+        add(KILLS, &cgroup.path, cgroup.inode, Some(cgroup.kills).filter(|kills| *kills > 0));
+        add(GROUPS, &cgroup.path, cgroup.inode, cgroup.groups);
+        add(SINGLES, &cgroup.path, cgroup.inode, singles(cgroup, past, now));
+        add(OOMS, &cgroup.path, cgroup.inode, cgroup.ooms);
+        add(OWN_OOMS, &cgroup.path, cgroup.inode, cgroup.own_ooms);
     }
+    add(TOTAL, "", 0, total);
+    readings
 }
 
 /// The single kills of a cgroup, where the kernel tells groups: what a look finds grown is of groups if one was killed, and
 /// else it is single ones. A container may have both, one after the other.
-fn singles(cgroup: &Cgroup, past: &Past, now: &Moment) -> Option<(String, u64)> {
+fn singles(cgroup: &Cgroup, past: &Past, now: &Moment) -> Option<u64> {
     let groups = cgroup.groups?;
     let before = |letter: &str| past.counter(&format!("{letter}{}", cgroup.path), now);
-    let singles = match (before(KILLS), before(GROUPS)) {
+    Some(match (before(KILLS), before(GROUPS)) {
         (Some(kills), Some(had)) if kills <= cgroup.kills && had <= groups => {
             let new = if groups == had { cgroup.kills - kills } else { 0 };
             before(SINGLES).unwrap_or_default().saturating_add(new)
@@ -236,8 +232,7 @@ fn singles(cgroup: &Cgroup, past: &Past, now: &Moment) -> Option<(String, u64)> 
         // New, or made anew.
         _ if groups == 0 => cgroup.kills,
         _ => 0,
-    };
-    Some((cgroup.path.clone(), singles))
+    })
 }
 
 /// The one pod in which something was counted since the look before, if it is one and nothing else was.

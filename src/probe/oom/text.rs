@@ -7,7 +7,7 @@ use super::killed::Victim;
 use super::tally::{Hit, Pod, Tally};
 use super::{Observation, Place};
 use crate::parse::cgroup::Uid;
-use crate::probe::words::{shown, size, some_of};
+use crate::probe::words::{short_id, shown, size, some_of};
 
 /// `1 OOM kill`, `3 OOM kills`.
 pub(super) fn kills(count: u64) -> String {
@@ -43,11 +43,6 @@ pub(super) fn at_limit(hit: &Hit) -> Option<String> {
     }
 }
 
-/// A runtime's id as its tools print it.
-fn short(id: &str) -> &str {
-    id.get(..13).unwrap_or(id)
-}
-
 impl Observation {
     /// A pod's name, or its uid where none is known.
     pub(super) fn pod_name(&self, uid: Uid) -> String {
@@ -55,7 +50,7 @@ impl Observation {
     }
 
     pub(super) fn container_name(&self, id: &str) -> String {
-        self.called.containers.get(id).cloned().unwrap_or_else(|| shown(short(id)))
+        self.called.containers.get(id).cloned().unwrap_or_else(|| shown(short_id(id)))
     }
 
     pub(super) fn is_alive(&self, id: &str) -> bool {
