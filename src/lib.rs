@@ -42,3 +42,8 @@ pub mod serve;
 pub mod status;
 pub mod threshold;
 pub mod verdict;
+
+/// Makes databases for tests.
+#[cfg(test)]
+#[path = "../tests/support/bolt.rs"]
+mod bolt_writer;

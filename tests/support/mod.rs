@@ -1,6 +1,8 @@
 //! What the tests share: running the binary, and nodes to run it on.
 #![allow(dead_code)]
 
+pub mod bolt;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

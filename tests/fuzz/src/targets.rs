@@ -7,6 +7,7 @@ use nodecheck::config::{Settings, entries};
 use nodecheck::history::{History, Trace};
 use nodecheck::host::Moment;
 use nodecheck::parse;
+use nodecheck::parse::bolt::{Db, Meta};
 use nodecheck::threshold::Range;
 
 /// A name and what it does with any bytes: nothing, or panic.
@@ -14,11 +15,14 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// The name of a parser's target is that of its file in src/parse/.
 pub const TARGETS: &[Target] = &[
+    ("bolt", a_bolt_database),
     ("bootloader", parse::bootloader::fuzz),
     ("cgroup", parse::cgroup::fuzz),
+    ("containerd", a_database_of_containerd),
     ("kernel", parse::kernel::fuzz),
     ("kmsg", parse::kmsg::fuzz),
     ("nrpe", parse::nrpe::fuzz),
+    ("process", parse::process::fuzz),
     ("reboot_flag", parse::reboot_flag::fuzz),
     ("release", parse::release::fuzz),
     ("definition", a_definition),
@@ -26,6 +30,44 @@ pub const TARGETS: &[Target] = &[
     ("range", a_range),
     ("settings", the_settings),
 ];
+
+fn a_bolt_database(data: &[u8]) {
+    parse::bolt::fuzz(data);
+    parse::bolt::fuzz(&sealed(data));
+}
+
+/// What a recording keeps of it says the same.
+fn a_database_of_containerd(data: &[u8]) {
+    parse::containerd::fuzz(data);
+    let file = sealed(data);
+    parse::containerd::fuzz(&file);
+    let Ok(meta) = Meta::newest(&file) else { return };
+    let told = |db: &Db<'_, Vec<u8>>| parse::containerd::records(db).map_err(|fault| fault.to_string());
+    let db = Db::inked(&file, meta.clone());
+    let want = told(&db);
+    let mut rest = vec![0; file.len()];
+    for span in db.into_spans() {
+        let at = span.at as usize;
+        rest[at..at + span.bytes.len()].copy_from_slice(&span.bytes);
+    }
+    assert_eq!(told(&Db::new(&rest, meta)), want);
+}
+
+/// A database whose two metas have the right checksums: no mutation comes upon one.
+fn sealed(data: &[u8]) -> Vec<u8> {
+    let mut file = data.to_vec();
+    let page_size = file.get(24..28).map_or(0, |bytes| u32::from_ne_bytes(bytes.try_into().unwrap()));
+    for meta in [0, page_size as usize] {
+        if let Some(meta) = file.get_mut(meta + 16..meta + 80) {
+            let (covered, checksum) = meta.split_at_mut(56);
+            let fnv1a = covered
+                .iter()
+                .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+            checksum.copy_from_slice(&fnv1a.to_ne_bytes());
+        }
+    }
+    file
+}
 
 /// A definition is refused with faults that have a place, or becomes a check.
 fn a_definition(data: &[u8]) {
