@@ -1,11 +1,15 @@
 //! Taking out of a recording what no check judges and nobody else should read: environments, arguments, log lines.
 
-use serde::Deserialize;
+mod database;
+
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::kmsg;
 use crate::layout::{CRIO_CONTAINERS, task_dirs};
+
+pub(super) use database::{database, is_database};
 
 /// What `pods::of_config` reads of a container's annotations.
 const ANNOTATIONS: &[&str] = &[
@@ -20,27 +24,38 @@ const CRIO_LABELS: &str = "io.kubernetes.cri-o.Labels";
 const LABELS: &[&str] =
     &["io.kubernetes.pod.namespace", "io.kubernetes.pod.name", "io.kubernetes.pod.uid", "io.kubernetes.container.name"];
 
+/// nodecheck's own settings, which are kept as they are.
+const OWN: &str = "/etc/nodecheck/";
+/// Options of containerd and of its shims that say where things are. Their values are kept if they look like that.
+const OPTIONS: &[&str] = &["root", "state", "config", "c", "id", "namespace", "address"];
+
 /// The content of a file as a recording keeps it.
 pub(super) fn blanked(path: &str, bytes: &[u8]) -> Vec<u8> {
     if path.starts_with("/proc/") && path.ends_with("/environ") {
         environment(bytes)
     } else if path.starts_with("/proc/") && path.ends_with("/mountinfo") {
         mounts(bytes)
+    } else if path.starts_with("/proc/") && path.ends_with("/cmdline") {
+        arguments(bytes)
     } else if path == kmsg::PATH {
         kmsg::oom_reports(bytes)
     } else if is_config(path) {
         config(bytes)
+    } else if path.ends_with("/state.json") {
+        state(bytes)
+    } else if path.ends_with(".toml") && !path.starts_with(OWN) {
+        settings(&String::from_utf8_lossy(bytes)).into_bytes()
     } else {
         bytes.to_owned()
     }
 }
 
-/// The mounts of cgroup file systems, and that of the root without where it comes from: sources of others hold names of
+/// The mounts of cgroup file systems and of namespaces, and that of the root without where it comes from: sources of others hold names of
 /// servers and worse.
 fn mounts(bytes: &[u8]) -> Vec<u8> {
     let mut kept = String::new();
     for line in String::from_utf8_lossy(bytes).lines() {
-        if line.contains(" - cgroup") {
+        if line.contains(" - cgroup") || line.contains(" - nsfs ") {
             kept.push_str(line);
         } else if line.split(' ').nth(4) == Some("/")
             && let Some((head, tail)) = line.split_once(" - ")
@@ -63,6 +78,86 @@ fn environment(bytes: &[u8]) -> Vec<u8> {
     bytes.split(|byte| *byte == 0).map(blank).collect::<Vec<_>>().join(&0)
 }
 
+/// The program, and what [`OPTIONS`] say; as many arguments as there were.
+fn arguments(bytes: &[u8]) -> Vec<u8> {
+    let mut is_value = false;
+    let blank = |(number, argument): (usize, &[u8])| {
+        let was_asked_for = std::mem::take(&mut is_value);
+        let text = String::from_utf8_lossy(argument);
+        let (option, value) = match text.split_once('=') {
+            Some((option, value)) => (option, Some(value)),
+            None => (&*text, None),
+        };
+        let is_option = option.starts_with('-') && OPTIONS.contains(&option.trim_start_matches('-'));
+        if number == 0 {
+            // A process may write all of it over, as one text.
+            let program = argument.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+            program.to_owned()
+        } else if is_option {
+            is_value = value.is_none();
+            match value.is_none_or(is_place) {
+                true => argument.to_owned(),
+                false => format!("{option}=x").into_bytes(),
+            }
+        } else if argument.is_empty() || was_asked_for && is_place(&text) {
+            argument.to_owned()
+        } else {
+            b"x".to_vec()
+        }
+    };
+    bytes.split(|byte| *byte == 0).enumerate().map(blank).collect::<Vec<_>>().join(&0)
+}
+
+/// Whether it can be a path, an id or a namespace.
+fn is_place(text: &str) -> bool {
+    text.chars().all(|c| c.is_alphanumeric() || "/._-:@%+".contains(c))
+}
+
+/// What runc writes of a running container, as far as it tells which process that is.
+#[derive(Serialize, Deserialize)]
+struct State {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    init_process_pid: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    init_process_start: Option<Value>,
+}
+
+fn state(bytes: &[u8]) -> Vec<u8> {
+    const NAMES: &[&str] = &["init_process_pid", "init_process_start"];
+    let number = |value: Option<Value>| value.map(|value| if value.is_number() { value } else { hollow(value) });
+    match serde_json::from_slice::<State>(bytes) {
+        Ok(State { init_process_pid, init_process_start }) => {
+            let kept =
+                State { init_process_pid: number(init_process_pid), init_process_start: number(init_process_start) };
+            serde_json::to_vec(&kept).unwrap_or_default()
+        }
+        Err(error) => broken(bytes, &error, NAMES, error_of::<State>),
+    }
+}
+
+/// Where containerd keeps its things, and what else is read for that. The rest holds credentials of registries.
+fn settings(text: &str) -> String {
+    const NAMES: &[&str] = &["root", "state", "imports"];
+    let is_kept = |value: &toml::Value| match value {
+        toml::Value::Array(all) => all.iter().all(toml::Value::is_str),
+        other => other.is_str(),
+    };
+    match text.parse::<toml::Table>() {
+        Ok(mut all) => {
+            let kept = NAMES.iter().filter_map(|name| {
+                let value = all.remove(*name)?;
+                Some(((*name).to_owned(), if is_kept(&value) { value } else { toml::Value::Integer(0) }))
+            });
+            kept.collect::<toml::Table>().to_string()
+        }
+        // Nobody can read it, so all that counts is that it stays so, and where.
+        Err(error) => {
+            let line = |at: usize| text.get(..at).map_or(0, |before| before.matches('\n').count());
+            "\n".repeat(error.span().map_or(0, |span| line(span.start))) + "x\n"
+        }
+    }
+}
+
 /// Whether it is what a container was started with.
 fn is_config(path: &str) -> bool {
     let is_in = |dir: &str| path.strip_prefix(dir).is_some_and(|below| below.starts_with('/'));
@@ -82,12 +177,15 @@ fn config(bytes: &[u8]) -> Vec<u8> {
             if let Some(Value::String(labels)) = annotations.get_mut(CRIO_LABELS) {
                 *labels = match serde_json::from_str(labels) {
                     Ok(value) => only(value, LABELS).to_string(),
-                    Err(error) => String::from_utf8_lossy(&broken::<Value>(labels.as_bytes(), &error)).into_owned(),
+                    Err(error) => {
+                        let blank = broken(labels.as_bytes(), &error, ANNOTATIONS, error_of::<Value>);
+                        String::from_utf8_lossy(&blank).into_owned()
+                    }
                 };
             }
             Value::from(Map::from_iter([("annotations".to_owned(), annotations)])).to_string().into_bytes()
         }
-        Err(error) => broken::<Config>(bytes, &error),
+        Err(error) => broken(bytes, &error, &[ANNOTATIONS, &["annotations"]].concat(), error_of::<Config>),
     }
 }
 
@@ -109,24 +207,41 @@ fn hollow(value: Value) -> Value {
     }
 }
 
-/// Text as long that can be read as little, at best for the same reason: up to where it breaks, strings but the names
-/// above are masked, and so are numbers; of the rest nothing is left.
-fn broken<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> Vec<u8> {
-    let lines = bytes.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::len);
-    let end = lines.take(error.line().saturating_sub(1)).sum::<usize>().saturating_add(error.column());
-    let (head, rest) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
-    let mut masked = masked(head);
-    if let (false, Some(last), Some(breaks)) = (error.is_eof(), masked.last_mut(), head.last()) {
-        *last = *breaks;
-    }
-    masked.resize(head.len() + rest.len(), b' ');
-    match serde_json::from_slice::<T>(&masked) {
-        Err(other) if other.to_string() == error.to_string() => masked,
-        _ => vec![b'x'; bytes.len()],
-    }
+fn error_of<T: DeserializeOwned>(json: &[u8]) -> Option<serde_json::Error> {
+    serde_json::from_slice::<T>(json).err()
 }
 
-fn masked(json: &[u8]) -> Vec<u8> {
+/// JSON as long that can be read as little, at best for the same reason: up to where it breaks, strings but these names
+/// are masked, and so are numbers; of the rest nothing is left.
+fn broken(
+    bytes: &[u8],
+    error: &serde_json::Error,
+    names: &[&str],
+    read: impl Fn(&[u8]) -> Option<serde_json::Error>,
+) -> Vec<u8> {
+    let lines = bytes.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::len);
+    let end = lines.take(error.line().saturating_sub(1)).sum::<usize>().saturating_add(error.column());
+    // An object or a list that should be something else begins right after; a text that is none ends somewhere.
+    for (end, after) in [(end, b' '), (end.saturating_add(1), b' '), (end, b'"')] {
+        let (head, rest) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
+        let mut masked = masked(head, names);
+        if let (false, Some(last), Some(breaks)) = (error.is_eof(), masked.last_mut(), head.last()) {
+            *last = *breaks;
+        }
+        // What is no text stays none.
+        if let Some(byte) = std::str::from_utf8(head).err().and_then(|wrong| masked.get_mut(wrong.valid_up_to())) {
+            *byte = 0xff;
+        }
+        masked.extend(rest.first().map(|_| after));
+        masked.resize(bytes.len(), b' ');
+        if read(&masked).is_some_and(|other| other.to_string() == error.to_string()) {
+            return masked;
+        }
+    }
+    vec![b'x'; bytes.len()]
+}
+
+fn masked(json: &[u8], names: &[&str]) -> Vec<u8> {
     let (mut in_string, mut is_escaped) = (false, false);
     let mask = |byte: &u8| match byte {
         b'"' if !is_escaped => {
@@ -145,7 +260,7 @@ fn masked(json: &[u8]) -> Vec<u8> {
         other => *other,
     };
     let mut masked: Vec<u8> = json.iter().map(mask).collect();
-    for name in ANNOTATIONS.iter().chain(&["annotations"]) {
+    for name in names {
         let places = json.windows(name.len()).enumerate().filter(|(_, text)| *text == name.as_bytes());
         for (at, _) in places {
             masked[at..at + name.len()].copy_from_slice(name.as_bytes());
@@ -155,76 +270,4 @@ fn masked(json: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::pods::of_config;
-
-    const TASK: &str = "/run/containerd/io.containerd.runtime.v2.task/k8s.io/c0ffee/config.json";
-
-    #[test]
-    fn an_environment_keeps_its_names_and_loses_its_secrets() {
-        let environ = b"PATH=/bin\0TOKEN=hunter2\0container=lxc\0odd\0";
-        assert_eq!(blanked("/proc/1/environ", environ), b"PATH=\0TOKEN=\0container=lxc\0odd\0");
-        assert_eq!(blanked("/etc/environ", environ), environ);
-    }
-
-    #[test]
-    fn a_container_keeps_its_names() {
-        let containerd = r#"{"ociVersion":"1.2.0","process":{"env":["TOKEN=hunter2"],"args":["--key=hunter2"]},
-            "annotations":{"io.kubernetes.cri.sandbox-namespace":"web","io.kubernetes.cri.sandbox-name":"api-0",
-            "io.kubernetes.cri.sandbox-uid":"0dd4e3a1-5f0e-4a5c-9a61-2f0e2a3b4c5d","hunter2":"hunter2",
-            "io.kubernetes.cri.container-name":"app","io.kubernetes.cri.image-name":"hunter2"}}"#;
-        let crio = r#"{"annotations":{"io.kubernetes.cri-o.Labels":"{\"io.kubernetes.pod.namespace\":\"web\",\"hunter2\":
-            \"hunter2\",\"io.kubernetes.pod.name\":\"api-0\",\"io.kubernetes.container.name\":\"app\",
-            \"io.kubernetes.pod.uid\":\"0dd4e3a1-5f0e-4a5c-9a61-2f0e2a3b4c5d\"}","x":"hunter2"},"root":"hunter2"}"#;
-        let crio = crio.replace('\n', "");
-        for path in [TASK, "/run/containers/storage/overlay-containers/c0ffee/userdata/config.json"] {
-            for text in [containerd, &crio, "{}", r#"{"process":"hunter2"}"#, r#"{"annotations":null}"#] {
-                let blank = String::from_utf8(blanked(path, text.as_bytes())).unwrap();
-                assert!(!blank.contains("hunter2"), "{blank}");
-                assert_eq!(of_config(blank.as_bytes()).unwrap(), of_config(text.as_bytes()).unwrap(), "{blank}");
-            }
-            assert!(of_config(&blanked(path, crio.as_bytes())).unwrap().is_some());
-        }
-        for path in [
-            "/etc/config.json",
-            "/run/containerd/config.json",
-            "/run/containers/storage/overlay-containersx/config.json",
-        ] {
-            assert_eq!(blanked(path, containerd.as_bytes()), containerd.as_bytes(), "{path}");
-        }
-    }
-
-    #[test]
-    fn what_could_not_be_read_stays_so() {
-        let whole = r#"{"process": {"env": ["TOKEN=hunter2", "é\"\u00e9\\"], "pid": -20.5e3},
-            "annotations": {"io.kubernetes.cri.sandbox-name": "hunter2", "x": true}}"#;
-        let cut = (0..whole.len()).map(|end| whole.as_bytes()[..end].to_vec());
-        let others = [
-            &b"TOKEN=hunter2"[..],
-            b"{\"a\": hunter2}",
-            b"{\"a\": 1 \"hunter2\"}",
-            b"{\"a\": \"\n\", \"hunter2\": 1}",
-            b"{\"annotations\": {\"io.kubernetes.cri.sandbox-name\": \"\xff\", \"hunter2\": 1}}",
-            b"{} hunter2",
-            b"[\"hunter2\"]",
-            b"\"hunter2\"",
-            b"{\"annotations\": \"hunter2\"}",
-            b"{\"annotations\": {\"io.kubernetes.cri.sandbox-name\": [\"hunter2\"]}}",
-            b"{\"annotations\": {\"io.kubernetes.cri-o.Labels\": \"hunter2\"}}",
-            b"{\"annotations\": {\"io.kubernetes.cri-o.Labels\": \"{\\\"hunter2\"}}",
-            b"{\"annotations\": {}, \"annotations\": \"hunter2\"}",
-        ];
-        for text in cut.chain(others.map(<[u8]>::to_vec)) {
-            let shown = text.escape_ascii().to_string();
-            let blank = blanked(TASK, &text);
-            assert!(!blank.escape_ascii().to_string().contains("hunter2"), "{shown}");
-            let (is, was) = (of_config(&blank).unwrap_err(), of_config(&text).unwrap_err());
-            // One that is being written.
-            if was.is_eof() {
-                assert_eq!(is.to_string(), was.to_string(), "{shown}");
-                assert!(blank.len() == text.len() || shown.contains("cri-o"), "{shown}");
-            }
-        }
-    }
-}
+mod tests;

@@ -1,13 +1,13 @@
 //! A directory that is held open: what lies below is opened from there, without walking the whole path again.
 //!
-//! A node has up to tens of thousands of cgroups, and each is looked at every half minute. So the usual way is short:
-//! open, read, read, close. That is enough on a cgroup file system, which has nothing but directories and regular files.
-//! Everywhere else, and wherever `openat2(2)` fails, the careful way is gone, which asks for the kind of a thing before it
-//! is opened.
+//! A node has up to tens of thousands of cgroups and of processes, and each is looked at every half minute. So the usual
+//! way is short: open, read, close. That is enough on the kernel's own file systems ([`Kernel`]), where nothing can be
+//! opened that blocks or changes the node. Everywhere else, and wherever `openat2(2)` fails, the careful way is gone, which
+//! asks for the kind of a thing before it is opened.
+
+mod whole;
 
 use std::cell::Cell;
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::PoisonError;
 
@@ -19,10 +19,9 @@ use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
 use super::record::Seen;
 use super::scenario::Recorded;
 use super::tree::entries;
-use super::{Error, FileKind, Host, Source, errno_of, is_name, printable, stat};
+use super::{Error, FileKind, Host, Source, is_name, printable, stat};
+use whole::{Kernel, whole};
 
-/// Few files of a cgroup are longer; one that is takes more reads.
-const USUAL: usize = 4096;
 const HANDLE: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 const FILE: OFlag = OFlag::O_NONBLOCK.union(OFlag::O_NOCTTY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 const LISTING: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NONBLOCK).union(OFlag::O_CLOEXEC);
@@ -53,8 +52,8 @@ pub struct Node {
 #[derive(Debug, Clone, Copy, Default)]
 struct Ground {
     device: u64,
-    /// Whether it has nothing but directories and regular files.
-    is_cgroup: bool,
+    /// Whether the short way may be gone.
+    kernel: Option<Kernel>,
     /// Whether the link count of a directory tells the number of directories in it.
     counts_dirs: bool,
 }
@@ -108,10 +107,9 @@ impl Host {
             return Ok(Ground::default());
         }
         let fstype = stat::fstype(fd.as_fd())?;
-        let is_cgroup = ["cgroup", "cgroup2"].contains(&fstype.as_str());
         // Others count nothing, or what they like (btrfs, overlay, FUSE).
-        let counts_dirs = is_cgroup || ["tmpfs", "ext4", "xfs"].contains(&fstype.as_str());
-        Ok(Ground { device, is_cgroup, counts_dirs })
+        let counts_dirs = ["cgroup", "cgroup2", "tmpfs", "ext4", "xfs"].contains(&fstype.as_str());
+        Ok(Ground { device, kernel: Kernel::of(&fstype), counts_dirs })
     }
 }
 
@@ -162,7 +160,8 @@ impl<'a> Dir<'a> {
             (None, Some((dir, file))) => return self.dir(dir)?.read(file, limit),
             (None, None) => self.file_carefully(name),
         };
-        let read = file.and_then(|file| whole(file, limit, self.ground.is_cgroup));
+        let read = file
+            .and_then(|file| whole(file, limit, self.ground.kernel.is_some_and(|kernel| kernel.is_read_at_once(name))));
         let bytes = read.map_err(|fault| self.fail(name, fault, "a regular file"))?;
         self.note(name, || Seen::Content(bytes.clone()));
         match u64::try_from(bytes.len()) {
@@ -188,7 +187,7 @@ impl<'a> Dir<'a> {
 
     /// `None`: the careful way must be gone.
     fn open_shortly(&self, name: &str, flags: OFlag) -> Option<Result<OwnedFd, Fault>> {
-        let fd = self.fd.as_ref().filter(|_| self.ground.is_cgroup)?;
+        let fd = self.fd.as_ref().filter(|_| self.ground.kernel.is_some())?;
         match self.host.tree.open_beneath(fd, name, flags) {
             Ok(fd) => Some(Ok(fd)),
             Err(Errno::ENOENT) => Some(Err(Fault::Refused(Errno::ENOENT))),
@@ -352,30 +351,6 @@ impl Looked {
 
 fn is_not(path: &str, kind: FileKind, wanted: &str) -> Error {
     Error::Failed(format!("{} is {kind}, not {wanted}", printable(path)))
-}
-
-/// One byte more than `limit` tells that there are more. `is_short_last`: less than was asked for is the end; so it is with
-/// the kernel's own files (`seq_read_iter`), and asking again would be one call in five.
-fn whole(fd: OwnedFd, limit: u64, is_short_last: bool) -> Result<Vec<u8>, Fault> {
-    let mut file = File::from(fd).take(limit.saturating_add(1));
-    let mut bytes = Vec::new();
-    let mut read = || {
-        let mut buffer = [0; USUAL];
-        // An error comes again below, unless it was a signal.
-        if is_short_last && let Ok(count) = file.read(&mut buffer) {
-            bytes.extend_from_slice(&buffer[..count]);
-            if count < USUAL {
-                return Ok(());
-            }
-        }
-        bytes.reserve(USUAL);
-        file.read_to_end(&mut bytes).map(|_| ())
-    };
-    match read().map_err(errno_of) {
-        Ok(()) => Ok(bytes),
-        Err(Errno::EISDIR) => Err(Fault::Kind(FileKind::Directory)),
-        Err(errno) => Err(Fault::Unreadable(errno)),
-    }
 }
 
 /// Whether an entry is a directory: some file systems leave its `d_type` open.

@@ -11,6 +11,8 @@ pub mod clock;
 pub mod daemon;
 mod dir;
 mod error;
+mod file;
+mod image;
 mod kmsg;
 pub mod machine;
 mod record;
@@ -27,6 +29,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nix::errno::Errno;
@@ -36,6 +39,7 @@ use procfs_core::FromRead;
 pub use clock::Moment;
 pub use dir::{Dir, Node};
 pub use error::{Error, optional, printable};
+pub use file::OpenFile;
 pub use kmsg::Kmsg;
 pub use record::Recording;
 pub use stat::{FileKind, Stat};
@@ -47,6 +51,9 @@ use tree::Tree;
 /// No kernel or package file that we read as a whole is larger.
 pub const SMALL: u64 = 1 << 20;
 
+/// What is opened could be slow, or a terminal.
+const READ: OFlag = OFlag::O_RDONLY.union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY);
+
 /// The node that is looked at.
 #[derive(Debug)]
 pub struct Host {
@@ -55,6 +62,8 @@ pub struct Host {
     recording: Option<Recording>,
     /// One look has one moment.
     moment: OnceLock<Moment>,
+    /// When the look began.
+    began: Instant,
     /// What is being done, to be named when the look hangs.
     busy: Mutex<String>,
 }
@@ -92,7 +101,7 @@ impl Host {
     }
 
     fn new(tree: Arc<Tree>, source: Arc<Source>) -> Host {
-        Host { tree, source, recording: None, moment: OnceLock::new(), busy: Mutex::default() }
+        Host { tree, source, recording: None, moment: OnceLock::new(), began: Instant::now(), busy: Mutex::default() }
     }
 
     /// The same node, to be looked at again: a host has one moment.
@@ -119,6 +128,12 @@ impl Host {
     /// The moment of this look: the same however often it is asked.
     pub fn now(&self) -> Moment {
         self.moment.get_or_init(|| self.read_clocks()).clone()
+    }
+
+    /// How long this look has been going on. A recorded node is looked at in no time: the same text is told of it however
+    /// slow the machine is.
+    pub fn stopwatch(&self) -> Option<Duration> {
+        (!matches!(*self.source, Source::Scenario(_))).then(|| self.began.elapsed())
     }
 
     /// Says what is being done, for the message when it does not end.
@@ -161,7 +176,7 @@ impl Host {
     /// The first `limit` bytes of a regular file, or all of a shorter one.
     pub fn read_head(&self, path: &str, limit: u64) -> Result<Vec<u8>, Error> {
         self.regular(path, OFlag::O_PATH)?;
-        let file = self.regular(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?;
+        let file = self.regular(path, READ)?;
         let mut bytes = Vec::new();
         let read = file.take(limit).read_to_end(&mut bytes).map(|_| ()).map_err(errno_of);
         self.note(path, || match read {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,8 @@ use std::sync::{Mutex, PoisonError};
 use jiff::Timestamp;
 use nix::errno::Errno;
 
-use super::blank::blanked;
+use super::blank::{blanked, database, is_database};
+use super::image::Image;
 use super::scenario::{Entry, errno_name};
 use super::{FileKind, Stat};
 
@@ -19,6 +20,8 @@ use super::{FileKind, Stat};
 #[derive(Debug, Clone)]
 pub(super) enum Seen {
     Content(Vec<u8>),
+    /// Parts of a regular file.
+    Parts(Image),
     Names(Vec<OsString>),
     /// The directories in a directory.
     Dirs(Vec<String>),
@@ -55,6 +58,20 @@ impl Recording {
         all.entry(path.to_owned()).or_default().push(seen);
     }
 
+    /// Changes what is remembered of a file that is read in parts.
+    pub(super) fn image(&self, path: &str, change: impl FnOnce(&mut Image)) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let answers = all.entry(path.to_owned()).or_default();
+        for seen in &mut *answers {
+            if let Seen::Parts(image) = seen {
+                return change(image);
+            }
+        }
+        let mut image = Image::default();
+        change(&mut image);
+        answers.push(Seen::Parts(image));
+    }
+
     /// Writes the recording as a scenario below `dir`, which must not exist yet or be empty. Everything is 0700/0600:
     /// a node's files may be nobody else's business.
     pub fn write(&self, dir: &Path, clock: Timestamp) -> io::Result<()> {
@@ -79,10 +96,24 @@ impl Recording {
             }
             let lengths = answers.iter().map(|seen| if let Seen::Content(bytes) = seen { bytes.len() } else { 0 });
             let longest = lengths.max().unwrap_or(0);
+            let has_parts = answers.iter().any(|seen| matches!(seen, Seen::Parts(_)));
             for seen in answers {
                 match seen {
+                    Seen::Parts(image) => {
+                        let entry = stats.entry(path.clone()).or_default();
+                        entry.inode = Some(image.inode());
+                        if image.fstype.is_some() {
+                            entry.fstype.clone_from(&image.fstype);
+                        }
+                        if image.is_cut() {
+                            entry.read_errno = Some(errno_name(Errno::EFBIG));
+                        }
+                        write_image(&place, path, image)?;
+                    }
+                    Seen::Content(_) if has_parts => {}
                     // A head that was read beside the whole must not replace it.
                     Seen::Content(bytes) if bytes.len() < longest => {}
+                    Seen::Content(bytes) if is_database(path) => write_image(&place, path, &Image::of(bytes))?,
                     Seen::Content(bytes) => write_new(&place, &blanked(path, bytes))?,
                     Seen::Link(target) => links.push((place.clone(), target)),
                     Seen::Names(names) => {
@@ -192,7 +223,16 @@ fn make_dir(dir: &Path) -> io::Result<()> {
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    create(path)?.write_all(bytes)
+}
+
+fn write_image(place: &Path, path: &str, image: &Image) -> io::Result<()> {
+    let file = create(place)?;
+    if is_database(path) { database(image).write(&file) } else { image.write(&file) }
+}
+
+fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
-    options.open(path)?.write_all(bytes)
+    options.open(path)
 }

@@ -128,6 +128,11 @@ impl Recorded {
         self.files.get(path).and_then(|entry| entry.inode).unwrap_or(0)
     }
 
+    /// The file system of a path, where one was written down.
+    pub(super) fn fstype(&self, path: &str) -> Option<String> {
+        self.files.get(path)?.fstype.clone()
+    }
+
     /// Replaces what a checkout of the tree can't tell by what was recorded, or by "not known".
     pub(super) fn overlay(&self, path: &str, stat: &mut Stat) {
         let unknown = Entry::default();

@@ -292,7 +292,7 @@ fn cgroups_are_read_alike_in_either_way() {
                 host.tree.force_walk();
             }
             let top = host.dir(&cgroup.mount).unwrap();
-            assert!(top.ground.is_cgroup, "{}", cgroup.mount);
+            assert_eq!(top.ground.kernel, Some(Kernel::Cgroup), "{}", cgroup.mount);
             assert_eq!(top.open_shortly("cgroup.procs", FILE).is_some(), !walk);
             for name in ["notify_on_release", "cgroup.controllers", "none"] {
                 assert_eq!(top.read(name, 4096), host.read(&format!("{}/{name}", cgroup.mount), 4096), "{name}");
@@ -321,5 +321,63 @@ fn cgroups_are_read_alike_in_either_way() {
             assert_eq!(below.dirs(1), absent(&format!("no {path}/below")));
             assert_eq!(below.read("cgroup.procs", 64), absent(&format!("no {path}/below/cgroup.procs")));
         }
+    }
+}
+
+#[test]
+fn processes_are_read_alike_in_either_way() {
+    let own = std::process::id().to_string();
+    let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let child_id = child.id().to_string();
+    let mut held = Vec::new();
+    let hosts = [false, true].map(|walk| {
+        let host = Host::live().unwrap();
+        if walk {
+            host.tree.force_walk();
+        }
+        host
+    });
+    for host in &hosts {
+        let proc = host.dir("/proc").unwrap();
+        assert_eq!(proc.ground.kernel, Some(Kernel::Proc));
+        assert!(proc.dirs(1 << 22).unwrap().contains(&own));
+        let is_short = proc.open_shortly(&format!("{own}/stat"), FILE).is_some();
+        assert_eq!(is_short, !host.tree.walks());
+        for name in ["cgroup", "cmdline"] {
+            let path = format!("/proc/{own}/{name}");
+            assert_eq!(proc.read(&format!("{own}/{name}"), 1 << 20), host.read(&path, 1 << 20), "{path}");
+            assert_eq!(proc.dir(&own).unwrap().read(name, 1 << 20), host.read(&path, 1 << 20), "{path}");
+        }
+        assert!(proc.read(&format!("{child_id}/stat"), 4096).unwrap().ends_with(b"\n"));
+        // A list longer than one read, and whose reads end where an entry does.
+        let maps = proc.read(&format!("{own}/smaps"), 64 << 20).unwrap();
+        assert!(maps.len() > 8192 && String::from_utf8(maps).unwrap().contains("[stack]"));
+        assert_eq!(proc.read("self/stat", 64), failed("/proc/self is a symbolic link, not a directory"));
+        assert_eq!(proc.read(&own, 64), failed(&format!("/proc/{own} is a directory, not a regular file")));
+        held.push((proc.dir(&child_id).unwrap(), proc));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for (dir, proc) in held {
+        for name in ["cgroup", "stat", "cmdline"] {
+            assert_eq!(dir.read(name, 64), absent(&format!("no /proc/{child_id}/{name}")));
+            assert!(proc.read(&format!("{child_id}/{name}"), 64).unwrap_err().is_absent());
+        }
+    }
+}
+
+#[test]
+fn a_list_of_processes_is_no_file_that_is_made_at_once() {
+    for (name, at_once) in [
+        ("memory.events", true),
+        ("a/memory.stat", true),
+        ("a/cgroup.procs", false),
+        ("cgroup.threads", false),
+        ("tasks", false),
+    ] {
+        assert_eq!(Kernel::Cgroup.is_read_at_once(name), at_once, "{name}");
+    }
+    for (name, at_once) in [("7/stat", true), ("cgroup", true), ("7/cmdline", false), ("7/maps", false)] {
+        assert_eq!(Kernel::Proc.is_read_at_once(name), at_once, "{name}");
     }
 }
