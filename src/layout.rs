@@ -35,6 +35,12 @@ pub static DISTRIBUTIONS: &[Distribution] = &[
         containerd_state: "/run/k3s/containerd",
     },
     Distribution { name: "k0s", containerd_root: "/var/lib/k0s/containerd", containerd_state: "/run/k0s/containerd" },
+    // The one that dockerd starts by itself; with cri-dockerd its records are Docker's.
+    Distribution {
+        name: "Docker",
+        containerd_root: "/var/lib/docker/containerd/daemon",
+        containerd_state: "/run/docker/containerd/daemon",
+    },
 ];
 
 /// Below containerd's state directory: one directory a container, named by its id, with its OCI `config.json`.
@@ -45,6 +51,13 @@ pub const CRIO_CONTAINERS: &str = "/run/containers/storage/overlay-containers";
 
 /// The kubelet's, everywhere: `<namespace>_<pod>_<uid>/<container>/<restart>.log`. Survives the containers.
 pub const POD_LOGS: &str = "/var/log/pods";
+
+/// The directories of the kubelets: `pods/<uid>` in them is there for as long as the kubelet knows the pod.
+pub const KUBELET_ROOTS: &[&str] =
+    &["/var/lib/kubelet", "/var/snap/microk8s/common/var/lib/kubelet", "/var/lib/k0s/kubelet"];
+
+/// runc's own records of containers, wherever containerd has its state: `<id>/state.json`.
+pub const RUNC_STATE: &str = "/run/containerd/runc/k8s.io";
 
 /// Links to those files: `<pod>_<namespace>_<container>-<id>.log`.
 pub const CONTAINER_LOGS: &str = "/var/log/containers";
@@ -59,6 +72,21 @@ pub fn task_dirs() -> Vec<String> {
         }
     }
     dirs
+}
+
+/// How `ctr` and `crictl` are called on a distribution; anywhere else they are called by their names.
+pub fn tools(distribution: &str) -> (&'static str, &'static str) {
+    match distribution {
+        "microk8s" => ("microk8s ctr", "crictl -r unix:///var/snap/microk8s/common/run/containerd.sock"),
+        "k3s" => ("k3s ctr", "k3s crictl"),
+        "RKE2" => (
+            "/var/lib/rancher/rke2/bin/ctr -a /run/k3s/containerd/containerd.sock",
+            "/var/lib/rancher/rke2/bin/crictl -r unix:///run/k3s/containerd/containerd.sock",
+        ),
+        "k0s" => ("k0s ctr", "crictl -r unix:///run/k0s/containerd.sock"),
+        "Docker" => ("ctr -a /run/docker/containerd/containerd.sock", "crictl"),
+        _ => ("ctr", "crictl"),
+    }
 }
 
 #[cfg(test)]

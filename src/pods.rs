@@ -5,7 +5,8 @@
 //! 1. the OCI `config.json` in the runtime's directory of a running container: its annotations tell everything at once;
 //! 2. `/var/log/pods`, whose directories survive the containers (until the kubelet deletes the pod) and whose log files
 //!    bear the number of the restart;
-//! 3. the links in `/var/log/containers`, for a container that no longer runs.
+//! 3. the links in `/var/log/containers`, for a container that no longer runs;
+//! 4. containerd's database, which has its containers and sandboxes until the kubelet removes them, wherever the logs go.
 //!
 //! Only what somebody asks for is read: a node has thousands of `config.json`, and few kills.
 
@@ -15,9 +16,11 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
+use crate::containerd;
 use crate::host::{Error, Host, optional, printable};
 use crate::layout::{CONTAINER_LOGS, CRIO_CONTAINERS, POD_LOGS, task_dirs};
 use crate::parse::cgroup::Uid;
+use crate::parse::containerd::Records;
 
 /// A `config.json` holds the environment and the mounts: 10 to 100 KiB.
 const LARGEST_CONFIG: u64 = 1 << 20;
@@ -116,6 +119,12 @@ impl Names {
         if unnamed.any(|id| !names.containers.contains_key(id)) {
             names.ask_the_links(host, wanted);
         }
+        let is_unnamed = |uid: &Uid, ids: &[String]| {
+            !names.pods.contains_key(uid) || ids.iter().any(|id| !names.containers.contains_key(id))
+        };
+        if wanted.iter().any(|(uid, ids)| is_unnamed(uid, ids)) {
+            names.ask_the_databases(host, wanted);
+        }
         names
     }
 
@@ -212,6 +221,41 @@ impl Names {
             self.pods.entry(*uid).or_insert_with(|| pod.clone());
             let name = ContainerName { pod, container: Some(container.to_owned()), restart: file.and_then(log_number) };
             self.containers.insert(id.to_owned(), name);
+        }
+    }
+}
+
+impl Names {
+    fn ask_the_databases(&mut self, host: &Host, wanted: &BTreeMap<Uid, Vec<String>>) {
+        for place in self.keep(containerd::find(host, &[], &[])).unwrap_or_default() {
+            let snapshot = self.keep(place.database).and_then(|mut database| self.keep(database.snapshot()));
+            // What is damaged is told by the check that looks for it.
+            if let Some(Ok(records)) = snapshot.map(|snapshot| snapshot.read) {
+                self.take_records(&records, wanted);
+            }
+        }
+    }
+
+    fn take_records(&mut self, records: &Records, wanted: &BTreeMap<Uid, Vec<String>>) {
+        let name_of = |sandbox: &str| {
+            let pod = records.sandboxes.get(sandbox)?.metadata()?.pod()?;
+            Some((Uid::parse(&pod.uid)?, PodName::new(&pod.namespace, &pod.name)?))
+        };
+        let of_containers = records.containers.iter().filter_map(|(id, record)| {
+            let metadata = record.metadata.as_ref().ok()?;
+            let (name, attempt) = metadata.container()?;
+            Some((id, metadata.sandbox.as_str(), Some((name, attempt))))
+        });
+        let of_sandboxes = records.sandboxes.keys().map(|id| (id, id.as_str(), None));
+        for (id, sandbox, container) in of_containers.chain(of_sandboxes) {
+            let Some((uid, pod)) = name_of(sandbox) else { continue };
+            let Some(ids) = wanted.get(&uid) else { continue };
+            self.pods.entry(uid).or_insert_with(|| pod.clone());
+            if ids.contains(id) && !self.containers.contains_key(id) {
+                let (container, restart) = container.filter(|(name, _)| is_label(name)).unzip();
+                let container = container.map(str::to_owned);
+                self.containers.insert(id.clone(), ContainerName { pod, container, restart });
+            }
         }
     }
 }

@@ -259,3 +259,29 @@ fn a_pods_name_can_be_written_down() {
         assert!(error.ends_with("is no namespace/pod") && !error.contains('\n'), "{text:?}: {error}");
     }
 }
+
+#[test]
+fn the_database_names_what_nothing_else_does() {
+    use crate::bolt_writer::{MetaDb, Pod};
+
+    let uid = "0dd4e3a1-5f0e-4a5c-9a61-2f0e2a3b4c5d";
+    let pod = Pod::new("web/api-0").uid(uid);
+    let container = pod.container("app").attempt(3);
+    let root = tree(&[("/var/lib/k0s/containerd/io.containerd.metadata.v1.bolt/", "")]);
+    let file = root.path().join("var/lib/k0s/containerd/io.containerd.metadata.v1.bolt/meta.db");
+    write(&file, MetaDb::new().pod(&pod).container(&container).build()).unwrap();
+    let names = look(root.path(), uid, &[&container.id, &pod.id, OTHER]);
+    assert_eq!(told(&names, &container.id), "web/api-0 app 3");
+    assert_eq!(told(&names, &pod.id), "web/api-0 (sandbox) -");
+    assert_eq!(told(&names, OTHER), "-");
+    assert_eq!(names.troubles, []);
+    // Those of another pod are not asked for.
+    assert_eq!(look(root.path(), STATIC, &[&container.id]).containers.len(), 0);
+    // What the runtime says counts more.
+    let task = root.path().join("run/k0s/containerd").join(crate::layout::TASKS).join(&container.id);
+    create_dir_all(&task).unwrap();
+    write(task.join("config.json"), containerd(uid, Some("multus"))).unwrap();
+    assert_eq!(told(&look(root.path(), uid, &[&container.id]), &container.id), "kube-system/multus.x7k multus -");
+    write(&file, "damaged").unwrap();
+    assert_eq!(look(root.path(), uid, &[OTHER]).troubles, []);
+}

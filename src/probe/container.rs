@@ -15,6 +15,13 @@ pub fn is_in_first_namespace(host: &Host) -> bool {
     namespace(host, "self").is_ok_and(|own| own.as_deref() == Some(INITIAL_PID_NAMESPACE))
 }
 
+/// Whether `/proc` shows every process: it is that of the kernel's first pid namespace, or a tree that tells of none.
+pub fn shows_all_processes(host: &Host) -> bool {
+    let of = ["1", "self"].map(|process| namespace(host, process));
+    let is_first = |found: &Result<Option<String>, Error>| matches!(found, Ok(Some(ns)) if ns == INITIAL_PID_NAMESPACE);
+    of.iter().any(is_first) || of.iter().all(|found| matches!(found, Ok(None)))
+}
+
 fn namespace(host: &Host, process: &str) -> Result<Option<String>, Error> {
     let target = optional(host.read_link(&format!("/proc/{process}/ns/pid")))?;
     Ok(target.map(|target| target.to_string_lossy().into_owned()))

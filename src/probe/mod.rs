@@ -1,10 +1,13 @@
 //! The kinds of looking. One file a kind: how to look, how to judge. The registry below lists them all.
 
+pub mod churn;
 mod container;
 pub mod glob;
 pub mod headroom;
 pub mod oom;
+mod params;
 pub mod reboot;
+pub mod sandboxes;
 mod words;
 
 use serde::Serialize;
@@ -34,8 +37,13 @@ pub trait Probe: DeserializeOwned + Serialize + Default + Send + Sync + 'static 
 }
 
 /// Every kind of looking there is.
-pub static KINDS: &[Kind] =
-    &[Kind::of::<oom::CgroupOom>(), Kind::of::<headroom::CgroupHeadroom>(), Kind::of::<reboot::RebootRequired>()];
+pub static KINDS: &[Kind] = &[
+    Kind::of::<oom::CgroupOom>(),
+    Kind::of::<headroom::CgroupHeadroom>(),
+    Kind::of::<reboot::RebootRequired>(),
+    Kind::of::<sandboxes::Sandboxes>(),
+    Kind::of::<churn::Churn>(),
+];
 
 /// A probe type, as the definitions see it.
 #[derive(Clone, Copy)]

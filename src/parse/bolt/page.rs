@@ -87,6 +87,26 @@ pub(super) fn node(page: u64, bytes: &[u8]) -> Result<Node, Fault> {
     Ok(node)
 }
 
+/// The part of a leaf that nobody asks for: of a large value beyond its first page, whose key is one of `skipped`. Where the
+/// first page tells otherwise than it should, there is none.
+pub(super) fn hole(first: &[u8], whole: usize, skipped: &[&[u8]]) -> Option<Range<usize>> {
+    let header = Header::of(first)?;
+    let count = usize::from(header.count);
+    if header.flags != LEAF || skipped.is_empty() {
+        return None;
+    }
+    (0..count).find_map(|number| {
+        let at = number.checked_mul(ELEMENT)?.checked_add(HEADER)?;
+        let half = |offset: usize| usize::try_from(u32_at(first, at.checked_add(offset)?)?).ok();
+        let key = at.checked_add(half(4)?)?;
+        let from = key.checked_add(half(8)?)?;
+        let to = from.checked_add(half(12)?)?;
+        let hole = from.max(first.len())..to;
+        let is_skipped = skipped.contains(&first.get(key..from)?) && u32_at(first, at)? & BUCKET == 0;
+        (is_skipped && hole.start < hole.end && to <= whole).then_some(hole)
+    })
+}
+
 fn read(page: u64, bytes: &[u8], node: &mut Node) -> Result<(), Fault> {
     let wrong = |why: String| Fault::damaged(page, why);
     let header = Header::of(bytes).ok_or_else(|| wrong("is cut off".to_owned()))?;

@@ -1,6 +1,7 @@
 //! Walking buckets. Every page may lie: it is checked before it is used, and used once.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use super::super::ReadAt;
 use super::page::{self, Header, Node, Target};
@@ -20,6 +21,10 @@ pub struct Db<'f, F: ?Sized> {
     file: &'f F,
     meta: Meta,
     seen: RefCell<Seen>,
+    /// Of nodes that are done with: a new one each time would be filled with zeros each time.
+    spare: RefCell<Vec<Buffer>>,
+    /// Keys whose values nobody asks for, however large they are.
+    skipped: &'static [&'static [u8]],
     ink: Option<RefCell<Vec<Span>>>,
 }
 
@@ -42,6 +47,31 @@ impl Seen {
         *word |= bit;
         self.count = self.count.saturating_add(usize::from(is_new));
         is_new
+    }
+}
+
+/// Room for a node, and how much of it that takes.
+#[derive(Default)]
+struct Buffer {
+    room: Vec<u8>,
+    used: usize,
+}
+
+impl Buffer {
+    fn bytes(&self) -> &[u8] {
+        self.room.get(..self.used).unwrap_or_default()
+    }
+
+    /// Makes it as long. What is new in it is whatever was there.
+    fn extend(&mut self, length: usize) {
+        self.used = length;
+        if self.room.len() < length {
+            self.room.resize(length, 0);
+        }
+    }
+
+    fn part(&mut self, part: Range<usize>) -> &mut [u8] {
+        self.room.get_mut(part).unwrap_or_default()
     }
 }
 
@@ -100,7 +130,12 @@ struct Bounds<'a> {
 impl<'f, F: ReadAt + ?Sized> Db<'f, F> {
     /// The tree that this meta names. What is read of it counts once that meta was found unchanged.
     pub fn new(file: &'f F, meta: Meta) -> Db<'f, F> {
-        Db { file, meta, seen: RefCell::default(), ink: None }
+        Db { file, meta, seen: RefCell::default(), spare: RefCell::default(), skipped: &[], ink: None }
+    }
+
+    /// The same, but large values of these keys are not read and come out empty.
+    pub fn skipping(self, keys: &'static [&'static [u8]]) -> Db<'f, F> {
+        Db { skipped: keys, ..self }
     }
 
     /// The same, remembering all structure that is read, and the values that are kept.
@@ -155,9 +190,10 @@ impl<'f, F: ReadAt + ?Sized> Db<'f, F> {
         if depth > DEEPEST {
             return Err(Fault::damaged(page, format!("lies below {DEEPEST} branches")));
         }
-        let bytes = self.node_bytes(page)?;
+        let buffer = self.load(page)?;
+        let bytes = buffer.bytes();
         let at = page.saturating_mul(self.meta.page_size.into());
-        let node = self.node(page, at, &bytes)?;
+        let node = self.node(page, at, bytes)?;
         let key = |number: usize| node.elements.get(number).and_then(|element| bytes.get(element.key.clone()));
         let outside = match (key(0), node.elements.len().checked_sub(1).and_then(key)) {
             (Some(first), Some(last)) => {
@@ -171,7 +207,7 @@ impl<'f, F: ReadAt + ?Sized> Db<'f, F> {
             return Err(Fault::damaged(page, "has keys that belong to another page"));
         }
         if node.is_leaf {
-            return self.leaf(page, at, &bytes, &node, each);
+            self.leaf(page, at, bytes, &node, each)?;
         }
         for (number, element) in node.elements.iter().enumerate() {
             if let Target::Page(child) = element.target {
@@ -179,6 +215,7 @@ impl<'f, F: ReadAt + ?Sized> Db<'f, F> {
                 self.descend(child, depth.saturating_add(1), Bounds { from: key(number), below }, each)?;
             }
         }
+        self.spare.borrow_mut().push(buffer);
         Ok(())
     }
 
@@ -188,6 +225,7 @@ impl<'f, F: ReadAt + ?Sized> Db<'f, F> {
             let (key, value) = (bytes.get(element.key.clone()), bytes.get(from..to));
             let (Some(key), Some(value)) = (key, value) else { continue };
             let place = at.saturating_add(offset(from));
+            let value = if !is_bucket && self.skipped.contains(&key) { &[] } else { value };
             let value =
                 if is_bucket { Value::Bucket(self.bucket(page, place, value)?) } else { Value::Bytes(value, place) };
             each(key, value)?;
@@ -206,48 +244,59 @@ impl<'f, F: ReadAt + ?Sized> Db<'f, F> {
     }
 
     /// A page with those that follow it.
-    fn node_bytes(&self, page: u64) -> Result<Vec<u8>, Fault> {
+    fn load(&self, page: u64) -> Result<Buffer, Fault> {
         if page < 2 || page >= self.meta.high_water {
             return Err(Fault::damaged(page, format!("is not one of the {} pages", self.meta.high_water)));
         }
-        let size = u64::from(self.meta.page_size);
+        let size = length(self.meta.page_size.into());
         let beyond = || Fault::damaged(page, "lies beyond the end of the file");
-        let at = page.checked_mul(size).ok_or_else(beyond)?;
-        let mut bytes = vec![0; length(size)];
-        if read(self.file, at, &mut bytes)? < bytes.len() {
-            return Err(beyond());
-        }
+        let at = page.checked_mul(offset(size)).ok_or_else(beyond)?;
+        let mut buffer = self.spare.borrow_mut().pop().unwrap_or_default();
+        buffer.extend(size);
+        self.fill(page, at, &mut buffer, 0..size)?;
         self.take(page)?;
-        let header = Header::of(&bytes).ok_or_else(beyond)?;
+        let header = Header::of(buffer.bytes()).ok_or_else(beyond)?;
         // Its number alone, where it is another page's: the rest may be anything.
-        self.note(at, bytes.get(..if header.id == page { 16 } else { 8 }).unwrap_or_default(), false);
+        self.note(at, buffer.bytes().get(..if header.id == page { 16 } else { 8 }).unwrap_or_default(), false);
         if header.id != page {
             return Err(Fault::damaged(page, format!("calls itself page {}", header.id)));
         }
         if header.overflow == 0 {
-            return Ok(bytes);
+            return Ok(buffer);
         }
         let pages = u64::from(header.overflow).saturating_add(1);
         if page.checked_add(pages).is_none_or(|end| end > self.meta.high_water) {
             return Err(Fault::damaged(page, format!("claims {pages} pages, more than there are")));
         }
-        let whole = pages.saturating_mul(size);
+        let whole = pages.saturating_mul(offset(size));
         if whole > LARGEST_NODE {
-            return Err(Fault::TooLarge {
-                page,
-                why: format!("holds {} MiB, and at most {} are read", whole >> 20, LARGEST_NODE >> 20),
-            });
+            let why = format!("holds {} MiB, and at most {} are read", whole >> 20, LARGEST_NODE >> 20);
+            return Err(Fault::TooLarge { page, why });
         }
         for number in 1..pages {
             self.take(page.saturating_add(number))?;
         }
-        let first = bytes.len();
-        bytes.resize(length(whole), 0);
-        let rest = bytes.get_mut(first..).unwrap_or_default();
-        if read(self.file, at.saturating_add(size), rest)? < rest.len() {
-            return Err(beyond());
+        let whole = length(whole);
+        let hole = page::hole(buffer.bytes(), whole, self.skipped);
+        buffer.extend(whole);
+        match hole.filter(|_| self.ink.is_none()) {
+            Some(hole) => {
+                self.fill(page, at, &mut buffer, size..hole.start)?;
+                self.fill(page, at, &mut buffer, hole.end..whole)?;
+            }
+            None => self.fill(page, at, &mut buffer, size..whole)?,
         }
-        Ok(bytes)
+        Ok(buffer)
+    }
+
+    /// Reads a part of a node that begins at this offset.
+    fn fill(&self, page: u64, at: u64, buffer: &mut Buffer, part: Range<usize>) -> Result<(), Fault> {
+        let from = at.saturating_add(offset(part.start));
+        let into = buffer.part(part);
+        match read(self.file, from, into)? < into.len() {
+            true => Err(Fault::damaged(page, "lies beyond the end of the file")),
+            false => Ok(()),
+        }
     }
 
     /// Reads a node that begins at this offset, and remembers what that took.

@@ -55,17 +55,17 @@ const UPTIME: MetricSpec = MetricSpec::new("uptime", Unit::Seconds, "time since 
 #[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct RebootRequired {
     /// Files whose existence means that a reboot is required; `PATH.pkgs` beside one lists the packages.
-    #[serde(deserialize_with = "params::paths")]
+    #[serde(deserialize_with = "crate::probe::params::paths")]
     pub flags: Vec<String>,
     /// Whether the running kernel is compared with the installed ones.
     pub kernels: bool,
     /// Whether a kernel that an active livepatch stands in for is no reason to reboot.
     pub livepatch_suffices: bool,
     /// The file that kured waits for; empty when there is no kured.
-    #[serde(deserialize_with = "params::path_or_empty")]
+    #[serde(deserialize_with = "crate::probe::params::path_or_empty")]
     pub kured_sentinel: String,
     /// How long a reboot may be pending before kured must see it.
-    #[serde(serialize_with = "params::span_out", deserialize_with = "params::span_in")]
+    #[serde(serialize_with = "crate::probe::params::span_out", deserialize_with = "crate::probe::params::span_in")]
     pub kured_grace: Duration,
 }
 

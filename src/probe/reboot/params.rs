@@ -1,12 +1,9 @@
 //! How the parameters are read: what would make the check one that can't fail is refused.
 
-use std::time::Duration;
-
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::RebootRequired;
-use crate::host::printable;
 
 impl<'de> Deserialize<'de> for RebootRequired {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -22,57 +19,4 @@ impl Serialize for RebootRequired {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         RebootRequired::serialize(self, to)
     }
-}
-
-pub(super) fn paths<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-    let paths = Vec::<String>::deserialize(from)?;
-    match paths.iter().find_map(|path| fault(path)) {
-        None => Ok(paths),
-        Some(fault) => Err(D::Error::custom(fault)),
-    }
-}
-
-pub(super) fn path_or_empty<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-    let path = String::deserialize(from)?;
-    match fault(&path).filter(|_| !path.is_empty()) {
-        None => Ok(path),
-        Some(fault) => Err(D::Error::custom(fault)),
-    }
-}
-
-/// Why a path can't be a file's, or is not written as plainly as it could be.
-fn fault(path: &str) -> Option<String> {
-    let has = |wanted: &str| path.split('/').skip(1).any(|part| part == wanted);
-    let what = if !path.starts_with('/') {
-        "is not an absolute path"
-    } else if path.chars().any(char::is_control) {
-        "has a control character in it"
-    } else if path.ends_with('/') {
-        "ends in a slash: it must be a file's path"
-    } else if has("") {
-        "has two slashes in a row"
-    } else if has(".") || has("..") {
-        "has a '.' or '..' between its slashes"
-    } else {
-        return None;
-    };
-    Some(format!("'{}' {what}", printable(path)))
-}
-
-pub(super) fn span_in<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Span {
-        Seconds(u64),
-        Text(String),
-    }
-    let wrong = || D::Error::custom("not a duration such as \"24h\", nor a number of seconds");
-    match Span::deserialize(from).map_err(|_| wrong())? {
-        Span::Seconds(seconds) => Ok(Duration::from_secs(seconds)),
-        Span::Text(text) => humantime::parse_duration(&text).map_err(|_| wrong()),
-    }
-}
-
-pub(super) fn span_out<S: Serializer>(span: &Duration, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(&humantime::format_duration(*span))
 }

@@ -1,0 +1,155 @@
+//! Which sandboxes have a process, asked of the kernel.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use serde::Deserialize;
+
+use crate::host::{Dir, Error, Host, optional};
+use crate::layout::RUNC_STATE;
+use crate::parse::process::{self, ProcessStat};
+use crate::probe::container;
+
+/// The kernel's own largest `pid_max`.
+const MOST: usize = 4 << 20;
+const SMALL: u64 = 64 << 10;
+/// What only a node has: their being shown tells that a node's processes are.
+const NODE_PROGRAMS: &[&str] = &[
+    "kubelet",
+    "kubelite",
+    "containerd",
+    "containerd-shim",
+    "k3s",
+    "k3s-server",
+    "k3s-agent",
+    "rke2",
+    "k0s",
+    "dockerd",
+];
+
+/// What an id is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A sandbox that runc runs.
+    Sandbox,
+    /// A sandbox of another runtime: its processes may be in a virtual machine.
+    Machine,
+    Container,
+}
+
+/// What the processes tell.
+#[derive(Debug, Default)]
+pub(super) struct Processes {
+    /// The ids that have one.
+    pub live: BTreeSet<String>,
+    /// Why others may have one all the same.
+    pub blind: Option<String>,
+}
+
+/// The part of runc's `state.json` that names the first process (`libcontainer/container.go`, `State`).
+#[derive(Deserialize)]
+struct State {
+    init_process_pid: u32,
+    init_process_start: u64,
+}
+
+impl Processes {
+    /// Looks for the processes of these ids.
+    pub(super) fn look(host: &Host, wanted: &BTreeMap<&str, Kind>) -> Processes {
+        let mut found = Processes::default();
+        if let Err(error) = found.search(host, wanted) {
+            found.blind = Some(error.to_string());
+        }
+        found
+    }
+
+    fn search(&mut self, host: &Host, wanted: &BTreeMap<&str, Kind>) -> Result<(), Error> {
+        let proc = host.dir("/proc")?;
+        if optional(proc.read("1/stat", SMALL))?.is_none() {
+            return Err(Error::Failed("/proc hides processes: process 1 is not shown (hidepid)".to_owned()));
+        }
+        let processes = proc.dirs(MOST)?;
+        let processes = processes.iter().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+        let mut others: Vec<&str> = Vec::new();
+        for process in processes {
+            // One that has ended meanwhile is none.
+            let Some(cgroup) = optional(proc.read(&format!("{process}/cgroup"), SMALL))? else { continue };
+            let mut has_id = false;
+            for id in process::container_ids(&cgroup).filter(|id| wanted.contains_key(id)) {
+                has_id = true;
+                if !self.live.contains(id) && stat_of(&proc, process)?.is_some_and(|stat| !stat.has_ended()) {
+                    self.live.insert(id.to_owned());
+                }
+            }
+            if !has_id {
+                others.push(process);
+            }
+        }
+        let mut sandboxes = wanted.iter().filter(|(_, kind)| **kind != Kind::Container);
+        if sandboxes.all(|(id, _)| self.live.contains(*id)) {
+            return Ok(());
+        }
+        self.ask_runc(host, &proc, wanted)?;
+        self.ask_the_others(host, &proc, wanted, &others)
+    }
+
+    /// runc wrote down the first process, and when it began: another process with its number is another one.
+    fn ask_runc(&mut self, host: &Host, proc: &Dir<'_>, wanted: &BTreeMap<&str, Kind>) -> Result<(), Error> {
+        let Some(ids) = optional(host.list(RUNC_STATE, MOST))? else { return Ok(()) };
+        for id in ids.iter().filter_map(|id| id.to_str()).filter(|id| wanted.contains_key(id)) {
+            if self.live.contains(id) {
+                continue;
+            }
+            let Some(bytes) = optional(host.read(&format!("{RUNC_STATE}/{id}/state.json"), 16 << 20))? else {
+                continue;
+            };
+            // One that is being written has no process yet.
+            let Ok(state) = serde_json::from_slice::<State>(&bytes) else { continue };
+            let stat = stat_of(proc, &state.init_process_pid.to_string())?;
+            if stat.is_some_and(|stat| stat.start == state.init_process_start && !stat.has_ended()) {
+                self.live.insert(id.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// A shim that has a child is of a sandbox that lives, and so is every shim of a virtual machine. And whose processes
+    /// are shown here at all?
+    fn ask_the_others(
+        &mut self,
+        host: &Host,
+        proc: &Dir<'_>,
+        wanted: &BTreeMap<&str, Kind>,
+        others: &[&str],
+    ) -> Result<(), Error> {
+        let mut stats: Vec<(&str, ProcessStat)> = Vec::new();
+        for process in others {
+            stats.extend(stat_of(proc, process)?.map(|stat| (*process, stat)));
+        }
+        let running = stats.iter().filter(|(_, stat)| !stat.has_ended());
+        let parents: HashSet<u32> = running.clone().map(|(_, stat)| stat.parent).collect();
+        for (process, _) in running.filter(|(_, stat)| stat.comm.starts_with("containerd-shim")) {
+            let Some(cmdline) = optional(proc.read(&format!("{process}/cmdline"), SMALL))? else { continue };
+            let arguments = process::arguments(&cmdline);
+            let Some((id, kind)) = process::option(&arguments, &["id"]).and_then(|id| wanted.get_key_value(id)) else {
+                continue;
+            };
+            let has_child = process.parse().is_ok_and(|process: u32| parents.contains(&process));
+            if *kind == Kind::Machine || has_child {
+                self.live.insert((*id).to_owned());
+            }
+        }
+        let is_node = || stats.iter().any(|(_, stat)| NODE_PROGRAMS.contains(&stat.comm.as_str()));
+        if self.live.is_empty() && !container::shows_all_processes(host) && !is_node() {
+            self.blind = Some(
+                "only the processes of another pid namespace are shown here, not the node's (a pod needs hostPID)"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+}
+
+fn stat_of(proc: &Dir<'_>, process: &str) -> Result<Option<ProcessStat>, Error> {
+    let bytes = optional(proc.read(&format!("{process}/stat"), SMALL))?;
+    Ok(bytes.and_then(|bytes| process::stat(&bytes)))
+}
