@@ -6,6 +6,7 @@
 
 mod cgroups;
 mod contest;
+mod databases;
 mod node;
 mod real;
 
@@ -19,6 +20,8 @@ use contest::{Cost, Entry, run};
 
 /// How many containers, and which part of the runs.
 const SIZES: [(usize, usize); 3] = [(99, 4), (999, 20), (9_999, 40)];
+/// As many as tests/bench/run asks for.
+const RUNS: usize = 200;
 /// A kubelet's usual limit is 110 pods.
 const USUAL: usize = 330;
 
@@ -26,12 +29,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [binary, "real"] => real::measure(Path::new(binary)),
+        [binary, "databases"] => databases::measure(Path::new(binary), RUNS),
         [binary, runs] => {
             let (binary, runs) = (Path::new(binary), runs.parse()?);
             node_of_110_pods(binary, runs)?;
+            databases::measure(binary, runs)?;
             of_any_size(binary, runs)
         }
-        _ => Err("usage: nodecheck-bench BINARY RUNS|real".into()),
+        _ => Err("usage: nodecheck-bench BINARY RUNS|databases|real".into()),
     }
 }
 

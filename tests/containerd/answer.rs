@@ -1,0 +1,64 @@
+//! What the check said.
+
+use std::process::Command;
+
+use super::cri::Pod;
+use super::node::CHECK;
+use crate::support::outcome;
+
+pub struct Answer {
+    pub code: i32,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn of(mut command: Command) -> Answer {
+        let (code, text, err) = outcome(command.output().unwrap());
+        assert_eq!(err, "", "{text}");
+        Answer { code, text }
+    }
+
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> u64 {
+        let first = self.text.lines().next().unwrap_or_default();
+        let perfdata = first.split_once(" | ").unwrap_or_else(|| panic!("no metrics: {}", self.text)).1;
+        let value = perfdata.split(' ').find_map(|metric| metric.strip_prefix(name)?.strip_prefix('='));
+        let value = value.unwrap_or_else(|| panic!("no {name}: {}", self.text));
+        let digits = value.find(|character: char| !character.is_ascii_digit()).unwrap_or(value.len());
+        value[..digits].parse().unwrap_or_else(|_| panic!("{name}: {}", self.text))
+    }
+
+    /// Its state, and those of its metrics that are not zero.
+    #[track_caller]
+    pub fn is(&self, code: i32, metrics: &[(&str, u64)]) {
+        let state = ["OK", "WARNING", "CRITICAL", "UNKNOWN"][code as usize];
+        assert!(self.text.starts_with(&format!("{state} - {CHECK}: ")) && self.code == code, "{code}: {}", self.text);
+        assert!(metrics.iter().all(|(name, _)| KINDS.contains(name)), "{metrics:?}");
+        for name in KINDS {
+            let told = metrics.iter().find(|(known, _)| known == name).map_or(0, |(_, value)| *value);
+            assert_eq!(self.metric(name), told, "{name}: {}", self.text);
+        }
+    }
+
+    /// That it names a sandbox by its pod and the beginning of its id.
+    #[track_caller]
+    pub fn names(&self, pod: &Pod, id: &str) {
+        let names = format!("{}/{} attempt {} ({}", Pod::NAMESPACE, pod.name, pod.attempt, &id[..13]);
+        assert!(self.text.contains(&names), "{names}: {}", self.text);
+    }
+}
+
+/// The metrics that count sandboxes.
+const KINDS: &[&str] = &[
+    "sandboxes",
+    "live",
+    "stale",
+    "stuck",
+    "duplicates",
+    "inverted",
+    "inverted_live",
+    "broken",
+    "orphaned",
+    "netless",
+    "superseded",
+];
