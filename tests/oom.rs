@@ -17,7 +17,7 @@ use nix::sys::stat::Mode;
 use nodecheck::cli::Global;
 use nodecheck::node::Node;
 use nodecheck::render::plugin;
-use support::{here, nodecheck, outcome};
+use support::{here, nodecheck, sane};
 
 const PODS: &str = "pod-oom-kills";
 const NODE: &str = "node-oom-kills";
@@ -308,18 +308,6 @@ impl Tree {
     fn ask(&self, check: &str) -> (i32, String) {
         sane(nodecheck().arg("--root").arg(self.dir.path()).args(["run", check]), check)
     }
-}
-
-/// Runs it: whatever the node is like, there is one clear first line and nothing of a program that broke.
-fn sane(command: &mut Command, check: &str) -> (i32, String) {
-    let (code, out, err) = outcome(command.output().expect("it runs (setpriv is in util-linux)"));
-    let state = ["OK", "WARNING", "CRITICAL", "UNKNOWN"].get(code as usize).unwrap_or_else(|| panic!("{code}: {out}"));
-    let line = out.lines().next().unwrap_or_default();
-    assert!(line.starts_with(&format!("{state} - {check}: ")), "{code}: {out}");
-    assert!(line.matches('|').count() <= 1 && line.chars().count() < 1200, "{line}");
-    assert!(err.is_empty() && !out.contains("internal error") && !out.contains("panicked"), "{out}{err}");
-    assert!(!out.contains(|c: char| c.is_control() && c != '\n'), "{out:?}");
-    (code, out)
 }
 
 /// A file of lines `key value`, or of one number, with one thing wrong.

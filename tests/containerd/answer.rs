@@ -4,7 +4,7 @@ use std::process::Command;
 
 use super::cri::Pod;
 use super::node::CHECK;
-use crate::support::outcome;
+use crate::support::{metric, outcome};
 
 pub struct Answer {
     pub code: i32,
@@ -20,12 +20,7 @@ impl Answer {
 
     #[track_caller]
     pub fn metric(&self, name: &str) -> u64 {
-        let first = self.text.lines().next().unwrap_or_default();
-        let perfdata = first.split_once(" | ").unwrap_or_else(|| panic!("no metrics: {}", self.text)).1;
-        let value = perfdata.split(' ').find_map(|metric| metric.strip_prefix(name)?.strip_prefix('='));
-        let value = value.unwrap_or_else(|| panic!("no {name}: {}", self.text));
-        let digits = value.find(|character: char| !character.is_ascii_digit()).unwrap_or(value.len());
-        value[..digits].parse().unwrap_or_else(|_| panic!("{name}: {}", self.text))
+        metric(&self.text, name)
     }
 
     /// Its state, and those of its metrics that are not zero.

@@ -14,7 +14,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{nodecheck, outcome};
+use crate::support::{metric, nodecheck, outcome};
 
 /// Nothing here takes longer, even on a machine that is busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -328,16 +328,8 @@ impl Answer {
         self.text.split(" | ").next().unwrap()
     }
 
-    fn first_line(&self) -> &str {
-        self.text.lines().next().unwrap()
-    }
-
     pub fn metric(&self, name: &str) -> u64 {
-        let perfdata = self.first_line().split_once(" | ").unwrap_or_else(|| panic!("no metrics: {}", self.text)).1;
-        let value = perfdata.split(' ').find_map(|metric| metric.strip_prefix(name)?.strip_prefix('='));
-        let value = value.unwrap_or_else(|| panic!("no {name}: {perfdata}"));
-        let digits = value.find(|character: char| !character.is_ascii_digit()).unwrap_or(value.len());
-        value[..digits].parse().unwrap()
+        metric(&self.text, name)
     }
 
     /// The line on a pod.

@@ -12,7 +12,7 @@ use nix::sys::stat::Mode;
 use super::healthy::web;
 use super::node::{Ended, KUBEADM, Node, write};
 use super::support::bolt::{MetaDb, Pod};
-use super::support::{nodecheck, outcome};
+use super::support::{nodecheck, outcome, sane};
 use super::{CHURN, Looked, STALE, ask};
 
 const META_DB: &str = "var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db";
@@ -42,18 +42,6 @@ impl Root {
     fn given<'c>(&self, command: &'c mut Command) -> &'c mut Command {
         command.arg("--root").arg(self.0.path()).arg("--state-dir").arg(self.path("var/lib/nodecheck"))
     }
-}
-
-/// Runs it: whatever the node is like, there is one clear first line and nothing of a program that broke.
-fn sane(command: &mut Command, check: &str) -> (i32, String) {
-    let (code, out, err) = outcome(command.output().expect("it runs (setpriv and prlimit are in util-linux)"));
-    let state = ["OK", "WARNING", "CRITICAL", "UNKNOWN"].get(code as usize).unwrap_or_else(|| panic!("{code}: {out}"));
-    let line = out.lines().next().unwrap_or_default();
-    assert!(line.starts_with(&format!("{state} - {check}: ")), "{code}: {out}");
-    assert!(line.matches('|').count() <= 1 && line.chars().count() < 1200, "{line}");
-    assert!(err.is_empty() && !out.contains("internal error") && !out.contains("panicked"), "{out}{err}");
-    assert!(!out.contains(|c: char| c.is_control() && c != '\n'), "{out:?}");
-    (code, out)
 }
 
 fn db() -> Pod {

@@ -28,7 +28,7 @@ pub fn cases() -> Vec<Case> {
     let full_name = "it holds the name web-0_default_";
     let stuck = "1 sandbox creation is stuck: default/web-0 attempt 0 (";
     let three = ["shop/cart-0", "shop/pay-0", "shop/ship-0"].map(begun);
-    let inverted = "1 pod has its attempts in the wrong order: default/web-0 attempt 0 (";
+    let inverted = "1 pod may not get its next sandbox (attempts in the wrong order): default/web-0 attempt 0 (";
     let next = "asks for attempt 1 next, whose name is taken";
     vec![
         case("creation-of-5-minutes", making("2026-11-21T03:17:00Z"), 0, "stuck=0 stale=0", "1 live", &[]).only_here(),

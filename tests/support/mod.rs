@@ -25,6 +25,29 @@ pub fn outcome(output: Output) -> (i32, String, String) {
     (code, text(output.stdout), text(output.stderr))
 }
 
+/// Runs it: whatever the node is like, there is one clear first line and nothing of a program that broke.
+pub fn sane(command: &mut Command, check: &str) -> (i32, String) {
+    let (code, out, err) = outcome(command.output().expect("it runs (setpriv and prlimit are in util-linux)"));
+    let state = ["OK", "WARNING", "CRITICAL", "UNKNOWN"].get(code as usize).unwrap_or_else(|| panic!("{code}: {out}"));
+    let line = out.lines().next().unwrap_or_default();
+    assert!(line.starts_with(&format!("{state} - {check}: ")), "{code}: {out}");
+    assert!(line.matches('|').count() <= 1 && line.chars().count() < 1200, "{line}");
+    assert!(err.is_empty() && !out.contains("internal error") && !out.contains("panicked"), "{out}{err}");
+    assert!(!out.contains(|c: char| c.is_control() && c != '\n'), "{out:?}");
+    (code, out)
+}
+
+/// A whole number of the perfdata in a plugin's text.
+#[track_caller]
+pub fn metric(text: &str, name: &str) -> u64 {
+    let first = text.lines().next().unwrap_or_default();
+    let perfdata = first.split_once(" | ").unwrap_or_else(|| panic!("no metrics: {text}")).1;
+    let value = perfdata.split(' ').find_map(|metric| metric.strip_prefix(name)?.strip_prefix('='));
+    let value = value.unwrap_or_else(|| panic!("no {name}: {text}"));
+    let digits = value.find(|character: char| !character.is_ascii_digit()).unwrap_or(value.len());
+    value[..digits].parse().unwrap_or_else(|_| panic!("{name}: {text}"))
+}
+
 /// The package's directory.
 pub fn here() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

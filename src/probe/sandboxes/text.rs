@@ -60,9 +60,8 @@ pub(super) fn broken(all: &[&Broken]) -> String {
 }
 
 pub(super) fn inverted(all: &[Inversion<'_>]) -> String {
-    let what =
-        counted(all.len(), "pod has its attempts in the wrong order", "pods have their attempts in the wrong order");
-    format!("{what}: {}", names(all.iter().map(|one| one.newest)))
+    let what = counted(all.len(), "pod may not get its next sandbox", "pods may not get their next sandboxes");
+    format!("{what} (attempts in the wrong order): {}", names(all.iter().map(|one| one.newest)))
 }
 
 pub(super) fn stuck(all: &[Case<'_>]) -> String {
