@@ -9,7 +9,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-use crate::host::{Error, Host, OpenFile, SMALL, optional, printable};
+use crate::host::{Error, Host, OpenFile, optional, printable};
 use crate::parse::process::{self, Flock};
 
 pub use find::{Place, find};
@@ -17,6 +17,8 @@ pub use snapshot::Snapshot;
 
 /// Below containerd's root directory.
 const META_DB: &str = "io.containerd.metadata.v1.bolt/meta.db";
+/// A database server has thousands.
+const LARGEST_LOCKS: u64 = 32 << 20;
 /// Below it, too: what the CRI plugin keeps beside the database.
 const CRI: &str = "io.containerd.grpc.v1.cri";
 /// A reader without a lock is safe because it and the writer share one page cache. Other machines', and other programs' as
@@ -92,6 +94,6 @@ pub fn status_of(root: &str, container: &str) -> String {
 
 /// Who holds what `flock(2)`; `None` where it can't be read.
 pub fn locks(host: &Host) -> Option<Vec<Flock>> {
-    let locks = optional(host.read("/proc/locks", SMALL)).ok()??;
+    let locks = optional(host.read("/proc/locks", LARGEST_LOCKS)).ok()??;
     Some(process::flocks(&locks).collect())
 }

@@ -16,6 +16,8 @@ const PATIENCE: Duration = Duration::from_millis(2500);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// So often it is asked whether something was committed.
 const STEP: Duration = Duration::from_millis(1);
+/// A file that is being copied changes within this time.
+const SETTLED: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// What a database held at one moment.
@@ -47,7 +49,10 @@ impl Database<'_> {
             };
             // What was read must have been read before the metas are read again.
             fence(Ordering::SeqCst);
-            match self.is_as_before(meta.as_ref().ok())? {
+            let is_damaged = read.as_ref().err().or(meta.as_ref().err()).is_some_and(Fault::is_damage);
+            match self.is_as_before(meta.as_ref().ok())?
+                && !(is_damaged && self.is_being_written(meta.as_ref().ok())?)
+            {
                 true => {
                     let (meta, read) = match meta {
                         Ok(meta) => (Some(meta), read),
@@ -57,12 +62,24 @@ impl Database<'_> {
                 }
                 false if self.has_passed(begun) => break,
                 false => {
+                    self.file.forget(false);
                     self.await_commit(pause);
                     pause = (pause * 3 / 2).min(LONGEST_PAUSE);
                 }
             }
         }
+        self.file.forget(true);
         Err(Error::Failed(format!("it is too busy: {} changed during every look at it", printable(&self.path))))
+    }
+
+    /// Whether somebody writes to it without regard to its readers, as a copy does that is being put back: a commit brings a
+    /// new meta.
+    fn is_being_written(&self, meta: Option<&Meta>) -> Result<bool, Error> {
+        let before = self.file.stamp()?;
+        if self.host.stopwatch().is_some() {
+            sleep(SETTLED);
+        }
+        Ok(self.file.stamp()? != before && Meta::newest(&self.file).ok().as_ref() == meta)
     }
 
     /// Waits for the next commit, or for so long: a walk has most time right after one.

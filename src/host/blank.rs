@@ -78,9 +78,12 @@ fn environment(bytes: &[u8]) -> Vec<u8> {
     bytes.split(|byte| *byte == 0).map(blank).collect::<Vec<_>>().join(&0)
 }
 
-/// The program, and what [`OPTIONS`] say; as many arguments as there were.
+/// The program, and what [`OPTIONS`] say to containerd and its shims; as many arguments as there were.
 fn arguments(bytes: &[u8]) -> Vec<u8> {
     let mut is_value = false;
+    let program = String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
+    let program = program.rsplit('/').next().unwrap_or_default();
+    let is_containerd = program == "containerd" || program.starts_with("containerd-shim");
     let blank = |(number, argument): (usize, &[u8])| {
         let was_asked_for = std::mem::take(&mut is_value);
         let text = String::from_utf8_lossy(argument);
@@ -88,7 +91,7 @@ fn arguments(bytes: &[u8]) -> Vec<u8> {
             Some((option, value)) => (option, Some(value)),
             None => (&*text, None),
         };
-        let is_option = option.starts_with('-') && OPTIONS.contains(&option.trim_start_matches('-'));
+        let is_option = is_containerd && option.starts_with('-') && OPTIONS.contains(&option.trim_start_matches('-'));
         if number == 0 {
             // A process may write all of it over, as one text.
             let program = argument.split(u8::is_ascii_whitespace).next().unwrap_or_default();

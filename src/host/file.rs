@@ -5,13 +5,14 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
+use jiff::Timestamp;
 use nix::fcntl::OFlag;
 use nix::libc;
 use nix::sys::stat::{major, minor};
 
 use super::image::Image;
 use super::record::Seen;
-use super::{Error, Host, READ, Source, errno_of, stat};
+use super::{Error, Host, READ, Source, errno_of, stat, timestamp};
 use crate::parse::ReadAt;
 
 /// A regular file that is held open. It stays the same one when another gets its name.
@@ -47,6 +48,17 @@ impl OpenFile<'_> {
         let length = self.metadata()?.len();
         self.note(|image| image.length = length);
         Ok(length)
+    }
+
+    /// What a write to it changes: its length, and when it was written to. Nothing changes a recorded node.
+    pub fn stamp(&self) -> Result<(u64, Option<Timestamp>), Error> {
+        let meta = self.metadata()?;
+        Ok((meta.len(), timestamp(meta.modified()).filter(|_| !self.is_recorded())))
+    }
+
+    /// What was read of it is not of one moment: a recording forgets it. `is_busy`: and there was no other.
+    pub fn forget(&self, is_busy: bool) {
+        self.note(|image| image.forget(is_busy));
     }
 
     /// Whether its path still leads to it. A recorded node does not change.

@@ -24,6 +24,7 @@ pub(super) struct Image {
     /// By number. Each has as many bytes as were read of it.
     chunks: BTreeMap<u64, Vec<u8>>,
     /// Whether more was read than is remembered.
+    is_busy: bool,
     is_cut: bool,
 }
 
@@ -48,6 +49,17 @@ impl Image {
         self.length = length;
     }
 
+    /// What was read is not of one moment, and does not count.
+    pub(super) fn forget(&mut self, is_busy: bool) {
+        self.chunks.clear();
+        (self.is_cut, self.is_busy) = (false, is_busy);
+    }
+
+    /// Whether nothing that was read of it counts.
+    pub(super) fn is_busy(&self) -> bool {
+        self.is_busy
+    }
+
     pub(super) fn inode(&self) -> u64 {
         self.file.1
     }
@@ -62,6 +74,7 @@ impl Image {
         if bytes.is_empty() {
             return;
         }
+        self.is_busy = false;
         self.length = self.length.max(offset.saturating_add(bytes.len() as u64));
         let (mut at, mut rest) = (offset, bytes);
         while !rest.is_empty() && !self.is_cut {

@@ -105,6 +105,9 @@ impl Recording {
                         if image.fstype.is_some() {
                             entry.fstype.clone_from(&image.fstype);
                         }
+                        if image.is_busy() {
+                            entry.read_errno = Some(errno_name(Errno::EBUSY));
+                        }
                         if image.is_cut() {
                             entry.read_errno = Some(errno_name(Errno::EFBIG));
                         }

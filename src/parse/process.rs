@@ -76,6 +76,13 @@ fn flock(line: &[u8]) -> Option<Flock> {
     Some(Flock { process, device, inode: file.next()?.parse().ok()? })
 }
 
+/// Whether a process is root's, by its `/proc/PID/status`: all four of its user ids are 0.
+pub fn is_of_root(status: &[u8]) -> bool {
+    let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:"));
+    let ids = line.and_then(|line| std::str::from_utf8(line).ok());
+    ids.is_some_and(|ids| ids.split_ascii_whitespace().count() == 4 && ids.split_ascii_whitespace().all(|id| id == "0"))
+}
+
 /// The arguments of a `/proc/PID/cmdline`.
 pub fn arguments(cmdline: &[u8]) -> Vec<String> {
     let all = cmdline.strip_suffix(b"\0").unwrap_or(cmdline).split(|byte| *byte == 0);
@@ -101,7 +108,7 @@ pub fn option<'a>(arguments: &'a [String], names: &[&str]) -> Option<&'a str> {
 pub fn fuzz(data: &[u8]) {
     let _ = stat(data);
     assert!(container_ids(data).all(|id| id.len() == 64));
-    let _ = flocks(data).count();
+    let _ = (flocks(data).count(), is_of_root(data));
     let arguments = arguments(data);
     let _ = option(&arguments, &["root", "c"]);
 }
@@ -154,6 +161,16 @@ mod tests {
         let found: Vec<Flock> = flocks(text).collect();
         let of = |process, device, inode| Flock { process, device, inode };
         assert_eq!(found, [of(812, (0xfd, 0x1f), 1_234_567), of(0, (0, 0x2a), 5)]);
+    }
+
+    #[test]
+    fn owners() {
+        assert!(is_of_root(b"Name:\tx\nUid:\t0\t0\t0\t0\nGid:\t5\n"));
+        for other in
+            [&b"Uid:\t0\t1000\t0\t0\n"[..], b"Uid:\t1000\t1000\t1000\t1000\n", b"Uid:\t0\t0\t0\n", b"Uid:\n", b""]
+        {
+            assert!(!is_of_root(other));
+        }
     }
 
     #[test]

@@ -29,6 +29,8 @@ const IGNORED: MetricSpec = MetricSpec::new("ignored", Unit::None, "new sandboxe
 /// directories.
 const POD: &str = "pod ";
 const ROOT: &str = "root ";
+/// The root directories that the newest look could read.
+const READ: &str = "read ";
 /// In a note for a boot: of some boot, perhaps an earlier one.
 const ANY_BOOT: &str = "-";
 /// So many pods have a line.
@@ -49,6 +51,8 @@ pub struct Churn {
 #[derive(Debug, Default)]
 pub struct Observation {
     pods: BTreeMap<String, Pod>,
+    /// Those that this look could read.
+    read: BTreeSet<String>,
     /// The notes of pods that are missing: those that are gone count as long as others, and others could not be read.
     missing: BTreeMap<String, String>,
     roots: BTreeSet<String>,
@@ -87,11 +91,14 @@ impl Probe for Churn {
         let mut seen = Observation::default();
         for place in find(host, &self.roots, &remembered)? {
             let root = place.root.clone();
+            // What the look before could not read may be of any time.
+            let is_new = past.note(&format!("{READ}{root}")).is_none();
             match place.database.and_then(|mut database| Ok((database.snapshot()?, database))) {
                 Ok((snapshot, database)) => match snapshot.read {
                     Ok(records) => {
+                        seen.read.insert(root.clone());
                         seen.roots.insert(root);
-                        seen.take(&records, past, &now);
+                        seen.take(&records, past, &now, is_new);
                     }
                     // stale-sandboxes tells of it.
                     Err(why) => {
@@ -126,7 +133,8 @@ impl Probe for Churn {
         let pods =
             seen.pods.iter().map(|(uid, pod)| (uid.clone(), format!("{} {} {}", pod.boot, pod.attempt, pod.name)));
         let missing = seen.missing.iter().map(|(uid, note)| (uid.clone(), note.clone()));
-        trace.group(POD, pods.chain(missing)).group(ROOT, seen.roots.iter().map(|root| (root.clone(), String::new())))
+        let roots = |of: &BTreeSet<String>| of.iter().map(|root| (root.clone(), String::new())).collect::<Vec<_>>();
+        trace.group(POD, pods.chain(missing)).group(ROOT, roots(&seen.roots)).group(READ, roots(&seen.read))
     }
 
     fn assess(&self, seen: &Observation, past: &Past, now: &Moment) -> Assessment {
@@ -207,7 +215,7 @@ fn counted_pods(count: usize) -> String {
 
 impl Observation {
     /// Takes the highest attempt of each pod, and compares it with what is remembered.
-    fn take(&mut self, records: &Records, past: &Past, now: &Moment) {
+    fn take(&mut self, records: &Records, past: &Past, now: &Moment, is_new: bool) {
         let mut highest: BTreeMap<&str, (u32, String)> = BTreeMap::new();
         for metadata in records.sandboxes.values().filter_map(|sandbox| sandbox.metadata()) {
             let Some(pod) = metadata.pod().filter(|pod| !pod.uid.is_empty()) else { continue };
@@ -217,15 +225,15 @@ impl Observation {
             known.0 = known.0.max(pod.attempt);
         }
         for (uid, (attempt, name)) in highest {
-            self.pods.insert(uid.to_owned(), Pod::new(uid, name, attempt, past, now));
+            self.pods.insert(uid.to_owned(), Pod::new(uid, name, attempt, past, now, is_new));
         }
     }
 }
 
 impl Pod {
-    fn new(uid: &str, name: String, attempt: u32, past: &Past, now: &Moment) -> Pod {
+    fn new(uid: &str, name: String, attempt: u32, past: &Past, now: &Moment, is_new: bool) -> Pod {
         let this_boot = now.boot.clone().unwrap_or_default();
-        let is_first_look = past.last_look().is_none_or(|last| !last.same_boot(now));
+        let is_first_look = is_new || past.last_look().is_none_or(|last| !last.same_boot(now));
         let note = past.note(&format!("{POD}{uid}")).and_then(|note| {
             let mut parts = note.value.splitn(3, ' ');
             Some((parts.next()?.to_owned(), parts.next()?.parse::<u32>().ok()?))

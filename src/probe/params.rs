@@ -9,7 +9,7 @@ use crate::host::printable;
 
 /// Paths, none of which leads to nowhere.
 pub fn paths<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-    let paths = Vec::<String>::deserialize(from)?;
+    let paths = list(from)?;
     match paths.iter().find_map(|path| fault(path)) {
         None => Ok(paths),
         Some(fault) => Err(D::Error::custom(fault)),
@@ -18,13 +18,27 @@ pub fn paths<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error
 
 /// Directories; a slash at the end of one says nothing.
 pub fn dirs<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-    let mut dirs = Vec::<String>::deserialize(from)?;
+    let mut dirs = list(from)?;
     for dir in &mut dirs {
         dir.truncate(dir.trim_end_matches('/').len());
     }
     match dirs.iter().find_map(|dir| fault(dir)) {
         None => Ok(dirs),
         Some(fault) => Err(D::Error::custom(fault)),
+    }
+}
+
+fn list<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Given {
+        Many(Vec<String>),
+        One(String),
+    }
+    match Given::deserialize(from) {
+        Ok(Given::Many(paths)) => Ok(paths),
+        Ok(Given::One(path)) => Err(D::Error::custom(format!("not a list: write [\"{}\"]", printable(&path)))),
+        Err(_) => Err(D::Error::custom("not a list of paths")),
     }
 }
 

@@ -127,7 +127,7 @@ pub fn cases() -> Vec<Case> {
             2,
             "duplicates=1 sandboxes=2",
             "the next start of containerd will fail",
-            &["hostPID", "sandbox default/web-0 attempt 0: 1b4365967b764", "ctr -n k8s.io containers rm ID;"],
+            &["hostPID", "sandbox default/web-0 attempt 0: 1b4365967b764", "ctr -n k8s.io containers rm ID"],
         ),
         // A node of kind is in a namespace of its own, and sees all that is its.
         case(

@@ -47,6 +47,11 @@ pub fn doubled(node: Node) -> Node {
     node.dead(&web()).dead(&web().id("d00b1e"))
 }
 
+/// A container that is in no database.
+const STRAY: &str = "/kubepods.slice/kubepods-burstable.slice/\
+    kubepods-burstable-pod0dd4e3a1_5f0e_4a5c_9a61_2f0e2a3b4c5d.slice/\
+    cri-containerd-c0ffee0000000000000000000000000000000000000000000000000000000001.scope";
+
 pub fn cases() -> Vec<Case> {
     let all_well = "duplicates=0 broken=0 inverted=0 stuck=0 stuck_age=0s inverted_live=0 stale=0 orphaned=0 netless=0";
     let v17 = || Node::of(KUBEADM, MetaDb::v2().schema(3).remove(&["v1", "k8s.io", "sandboxes"]));
@@ -151,6 +156,50 @@ pub fn cases() -> Vec<Case> {
             "",
             "not on this node: no namespace k8s.io in /var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db (it has moby)",
             &[],
+        ),
+        case(
+            "container-without-a-record",
+            Node::new()
+                .live(&web())
+                .process(3000, "nginx", 'S', 1, &format!("0::{STRAY}\n"))
+                .file("/var/log/pods/shop_cart-0_0dd4e3a1-5f0e-4a5c-9a61-2f0e2a3b4c5d/app/0.log", ""),
+            1,
+            "unrecorded=1 live=1",
+            "1 container runs without a record: containerd does not know it: shop/cart-0 (c0ffee",
+            &["to mend it: drain the node and reboot it"],
+        ),
+        case(
+            "crio-beside-a-containerd-of-before",
+            Node::new().taken(&web(), "nginx", Ended::Unknown).down().process(
+                660,
+                "crio",
+                'S',
+                1,
+                "0::/system.slice/crio.service\n",
+            ),
+            3,
+            "",
+            "not on this node: CRI-O runs, and nobody has the database of containerd open (/var/lib/containerd/",
+            &[],
+        ),
+        // Nothing lives after a boot: the database that nobody has open may be the one that matters.
+        case(
+            "crashed-k3s-beside-an-idle-containerd",
+            doubled(Node::of(KUBEADM, MetaDb::new()).database(K3S, MetaDb::v2()))
+                .file("/proc/locks", "1: FLOCK  ADVISORY  WRITE 700 fd:01:1311420 0 EOF\n"),
+            2,
+            "duplicates=1",
+            "the next start of containerd will fail",
+            &["k3s ctr -n k8s.io containers rm"],
+        ),
+        // It was stopped for a moment: what lives in it tells that it is the one.
+        case(
+            "k3s-that-restarts-beside-a-containerd-of-before",
+            Node::new().taken(&dns(), "coredns", Ended::Unknown).database(K3S, MetaDb::v2()).live(&web()).down(),
+            0,
+            "sandboxes=1 live=1 stale=0",
+            "1 sandbox on record, all live; containerd does not run",
+            &["not judged: /var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db"],
         ),
         case(
             "docker-beside-k3s",

@@ -213,7 +213,8 @@ impl Node {
     }
 
     pub fn arguments(self, process: u32, arguments: &[&str]) -> Node {
-        self.file(&format!("/proc/{process}/cmdline"), format!("{}\0", arguments.join("\0")))
+        self.file(&format!("/proc/{process}/status"), "Uid:\t0\t0\t0\t0\n")
+            .file(&format!("/proc/{process}/cmdline"), format!("{}\0", arguments.join("\0")))
     }
 
     /// A shim of a sandbox; the number of its process.

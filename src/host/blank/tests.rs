@@ -80,10 +80,10 @@ fn arguments_keep_where_things_are() {
             "/bin/containerd-shim-runc-v2\0-namespace\0k8s.io\0-id\0c0ffee\0-address\0/run/c.sock\0-debug\0",
             "/bin/containerd-shim-runc-v2\0-namespace\0k8s.io\0-id\0c0ffee\0-address\0/run/c.sock\0x\0",
         ),
-        ("sh\0-c\0TOKEN=hunter2 run\0--config\0\0hunter2\0", "sh\0-c\0x\0--config\0\0x\0"),
-        ("a\0--config=--key hunter2\0--rooty\0hunter2\0root\0hunter2", "a\0--config=x\0x\0x\0x\0x"),
+        ("sh\0-c\0TOKEN=hunter2 run\0--config\0\0hunter2\0", "sh\0x\0x\0x\0\0x\0"),
+        ("containerd\0--config=--key hunter2\0--rooty\0hunter2\0root\0hunter2", "containerd\0--config=x\0x\0x\0x\0x"),
         ("program: --token hunter2", "program:"),
-        ("a\0--id\0--root\0/x\0/y", "a\0--id\0--root\0/x\0x"),
+        ("containerd\0--id\0--root\0/x\0/y", "containerd\0--id\0--root\0/x\0x"),
         ("", ""),
     ] {
         assert_eq!(blank(cmdline), want);

@@ -9,6 +9,8 @@ const ELEMENT: usize = 16;
 const BRANCH: u16 = 0x01;
 const LEAF: u16 = 0x02;
 const BUCKET: u32 = 0x01;
+/// Ids, and the keys of labels and extensions.
+const LONGEST_NAME: usize = 96;
 /// bbolt refuses longer keys.
 const LONGEST_KEY: usize = 32768;
 
@@ -29,6 +31,10 @@ impl Header {
             count: u16_at(bytes, 10)?,
             overflow: u32_at(bytes, 12)?,
         })
+    }
+
+    pub(super) fn is_branch(&self) -> bool {
+        self.flags == BRANCH
     }
 }
 
@@ -74,7 +80,9 @@ pub(super) fn traces(bytes: &[u8]) -> Vec<Range<usize>> {
     while let Some(key) = keys.next() {
         let with_next = keys.peek().map_or(0, |next| alike(&key, next));
         let end = key.start.saturating_add(with_before.max(with_next)).saturating_add(1);
-        traces.push(key.start..if is_sound { key.end } else { end.min(key.end) });
+        // No key that matters is as long; one that is may be what was a value before something went wrong.
+        let most = if is_sound { end.max(key.start.saturating_add(LONGEST_NAME)) } else { end };
+        traces.push(key.start..most.min(key.end));
         with_before = with_next;
     }
     traces

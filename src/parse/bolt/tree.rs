@@ -1,6 +1,6 @@
 //! Walking buckets. Every page may lie: it is checked before it is used, and used once.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
 use super::super::ReadAt;
@@ -11,6 +11,10 @@ use super::{Fault, Meta, read, u64_at};
 const DEEPEST: usize = 64;
 /// Values up to 2 GiB are allowed; no record that somebody writes into one is larger than this.
 const LARGEST_NODE: u64 = 32 << 20;
+/// Branches hold keys alone.
+const LARGEST_BRANCH: u64 = 2 << 20;
+/// So much is read in one walk: ten times what 10,000 pods take.
+const MOST_BYTES: u64 = 4 << 30;
 /// A node's database has no page with a number as high: 256 GiB in pages of 4 KiB.
 const FARTHEST: u64 = 64 << 20;
 /// The header of a bucket's value: root page and sequence.
@@ -21,6 +25,8 @@ pub struct Db<'f, F: ?Sized> {
     file: &'f F,
     meta: Meta,
     seen: RefCell<Seen>,
+    /// How much was read.
+    bytes: Cell<u64>,
     /// Of nodes that are done with: a new one each time would be filled with zeros each time.
     spare: RefCell<Vec<Buffer>>,
     /// Keys whose values nobody asks for, however large they are.
@@ -130,7 +136,15 @@ struct Bounds<'a> {
 impl<'f, F: ReadAt + ?Sized> Db<'f, F> {
     /// The tree that this meta names. What is read of it counts once that meta was found unchanged.
     pub fn new(file: &'f F, meta: Meta) -> Db<'f, F> {
-        Db { file, meta, seen: RefCell::default(), spare: RefCell::default(), skipped: &[], ink: None }
+        Db {
+            file,
+            meta,
+            seen: RefCell::default(),
+            bytes: Cell::new(0),
+            spare: RefCell::default(),
+            skipped: &[],
+            ink: None,
+        }
     }
 
     /// The same, but large values of these keys are not read and come out empty.
@@ -269,8 +283,9 @@ impl<'f, F: ReadAt + ?Sized> Db<'f, F> {
             return Err(Fault::damaged(page, format!("claims {pages} pages, more than there are")));
         }
         let whole = pages.saturating_mul(offset(size));
-        if whole > LARGEST_NODE {
-            let why = format!("holds {} MiB, and at most {} are read", whole >> 20, LARGEST_NODE >> 20);
+        let most = if header.is_branch() { LARGEST_BRANCH } else { LARGEST_NODE };
+        if whole > most {
+            let why = format!("holds {} MiB, and at most {} are read", whole >> 20, most >> 20);
             return Err(Fault::TooLarge { page, why });
         }
         for number in 1..pages {
@@ -293,6 +308,12 @@ impl<'f, F: ReadAt + ?Sized> Db<'f, F> {
     fn fill(&self, page: u64, at: u64, buffer: &mut Buffer, part: Range<usize>) -> Result<(), Fault> {
         let from = at.saturating_add(offset(part.start));
         let into = buffer.part(part);
+        let sum = self.bytes.get().saturating_add(offset(into.len()));
+        self.bytes.set(sum);
+        if sum > MOST_BYTES {
+            let why = format!("more than {} GiB are in use", MOST_BYTES >> 30);
+            return Err(Fault::TooLarge { page, why });
+        }
         match read(self.file, from, into)? < into.len() {
             true => Err(Fault::damaged(page, "lies beyond the end of the file")),
             false => Ok(()),

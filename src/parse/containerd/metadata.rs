@@ -4,6 +4,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 
+/// An extension holds a pod's labels and annotations: 256 KiB of those at most, or a container's environment.
+const LARGEST: usize = 4 << 20;
+
 /// The JSON around the metadata; containerd itself refuses another version.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -142,7 +145,10 @@ fn is_zero<N: Default + PartialEq>(number: &N) -> bool {
 
 /// Reads an extension's value.
 pub(super) fn of<T: DeserializeOwned>(extension: &[u8]) -> Result<T, String> {
-    let json = any(extension).ok_or("is no protobuf Any")?;
+    if extension.len() > LARGEST {
+        return Err(format!("has an extension of {} bytes", extension.len()));
+    }
+    let json = any(extension).ok_or("has an extension that is not what containerd writes")?;
     let read: Versioned<T> = serde_json::from_slice(json).map_err(|error| {
         // serde's own text quotes what is there.
         let what = match error.classify() {

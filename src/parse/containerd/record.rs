@@ -35,7 +35,7 @@ pub(super) struct Raw {
     has_bad_time: bool,
     pod: Option<String>,
     namespace: Option<String>,
-    kind: Option<Vec<u8>>,
+    kind: Option<String>,
     runtime: Option<String>,
     of_sandbox: Option<Result<SandboxMetadata, String>>,
     of_container: Option<Result<ContainerMetadata, String>>,
@@ -56,11 +56,10 @@ impl Raw {
             }
             (b"labels", Value::Bucket(bucket)) => db.each(bucket, &mut |key, value| {
                 let Value::Bytes(bytes, _) = value else { return Ok(()) };
-                let text = || Some(String::from_utf8_lossy(bytes).into_owned());
                 match key {
-                    KIND => raw.kind = Some(bytes.to_owned()),
-                    b"io.kubernetes.pod.name" => raw.pod = text(),
-                    b"io.kubernetes.pod.namespace" => raw.namespace = text(),
+                    KIND => raw.kind = Some(text(bytes)),
+                    b"io.kubernetes.pod.name" => raw.pod = Some(text(bytes)),
+                    b"io.kubernetes.pod.namespace" => raw.namespace = Some(text(bytes)),
                     _ => return Ok(()),
                 }
                 db.keep(value);
@@ -69,7 +68,7 @@ impl Raw {
             (b"runtime", Value::Bucket(bucket)) => db.each(bucket, &mut |key, value| {
                 if let (b"name", Value::Bytes(bytes, _)) = (key, value) {
                     db.keep(value);
-                    raw.runtime = Some(String::from_utf8_lossy(bytes).into_owned());
+                    raw.runtime = Some(text(bytes));
                 }
                 Ok(())
             }),
@@ -90,11 +89,11 @@ impl Raw {
     }
 
     pub(super) fn is_sandbox(&self) -> bool {
-        self.kind.as_deref() == Some(b"sandbox") || self.of_sandbox.is_some()
+        self.kind.as_deref() == Some("sandbox") || self.of_sandbox.is_some()
     }
 
     pub(super) fn is_container(&self) -> bool {
-        self.kind.as_deref() == Some(b"container") || self.of_container.is_some()
+        self.kind.as_deref() == Some("container") || self.of_container.is_some()
     }
 
     pub(super) fn sandbox(mut self) -> Record<SandboxMetadata> {
@@ -120,6 +119,12 @@ impl Raw {
         let Raw { created, has_bad_time, runtime, .. } = self;
         Record { created, has_bad_time, labelled, runtime, metadata }
     }
+}
+
+/// A name, as far as one goes: what is longer is none.
+fn text(bytes: &[u8]) -> String {
+    const LONGEST: usize = 1024;
+    String::from_utf8_lossy(bytes.get(..LONGEST).unwrap_or(bytes)).into_owned()
 }
 
 /// A Go `time.Time` as `MarshalBinary` writes it: version, seconds since year 1, nanoseconds, zone; big endian. `None` for

@@ -19,7 +19,7 @@ fn counted(looks: &[(&str, i64, Option<u32>)]) -> u64 {
     let mut count = 0;
     for (boot, minute, attempt) in looks {
         let now = moment(boot, *minute);
-        let pod = attempt.map(|attempt| Pod::new("uid", "default/web-0".to_owned(), attempt, &past, &now));
+        let pod = attempt.map(|attempt| Pod::new("uid", "default/web-0".to_owned(), attempt, &past, &now, false));
         let note = pod.as_ref().map(|pod| ("uid".to_owned(), format!("{} {} {}", pod.boot, pod.attempt, pod.name)));
         let reading =
             |pod: &Pod| Reading { key: "uid".to_owned(), identity: 0, value: pod.count, old: pod.is_first_look };

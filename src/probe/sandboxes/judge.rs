@@ -7,7 +7,7 @@ use super::text::{self, Named};
 use super::{
     BROKE, BROKEN, Broken, DEAD, DUPLICATES, Dead, GONE, Holder, INVERTED, INVERTED_LIVE, LIVE, Life, NETLESS,
     ORPHANED, Observation, RESERVED, SANDBOXES, SCAN_TIME, STALE, STUCK, STUCK_AGE, SUPERSEDED, Sandbox, Sandboxes,
-    Seen, TRIES,
+    Seen, TRIES, UNRECORDED,
 };
 use jiff::Timestamp;
 
@@ -20,6 +20,8 @@ use crate::verdict::{Assessment, Finding, Metric};
 pub(super) struct Case<'a> {
     pub named: Named<'a>,
     pub age: Duration,
+    /// Former attempts of a creation that is stuck: they hold their names, too.
+    pub former: Vec<&'a Sandbox>,
 }
 
 /// A pod whose newest sandbox by the clock has not the highest attempt.
@@ -39,6 +41,8 @@ pub(super) struct Classes<'a> {
     pub inverted: Vec<Inversion<'a>>,
     pub inverted_live: Vec<Inversion<'a>>,
     pub netless: Vec<Named<'a>>,
+    /// Creations that did not end, of pods that have a later one.
+    former: Vec<&'a Sandbox>,
     live: usize,
     superseded: usize,
 }
@@ -60,7 +64,7 @@ pub(super) fn assess(probe: &Sandboxes, seen: &Observation, past: &Past, now: &M
     // The main metric's sentence is line 1's own.
     let (summary, detail) = match classes.stale.is_empty() {
         true => (on_record, String::new()),
-        false => (text::stale(&classes.stale), text::stale_names(&classes.stale)),
+        false => (text::stale(&classes.stale), text::stale_names(&classes.stale) + down(seen)),
     };
     Assessment { summary, detail, findings, metrics }
 }
@@ -81,11 +85,19 @@ fn summary(seen: &Observation, classes: &Classes<'_>) -> String {
         if classes.superseded > 0 {
             text.push_str(&format!(", {} superseded", classes.superseded));
         }
+        let told = [classes.stuck.len(), classes.former.len(), classes.stale.len(), classes.orphaned.len()];
+        let others = count.saturating_sub(classes.live + classes.superseded + told.iter().sum::<usize>());
+        if others > 0 && classes.live + classes.superseded > 0 {
+            text.push_str(&format!(", {others} ended"));
+        }
     }
-    if seen.databases.iter().all(|one| one.holder == Holder::Nobody) && !seen.databases.is_empty() {
-        text.push_str("; containerd does not run");
-    }
-    text
+    text + down(seen)
+}
+
+/// What matters most at night.
+fn down(seen: &Observation) -> &'static str {
+    let is_down = seen.databases.iter().all(|one| one.holder == Holder::Nobody) && !seen.databases.is_empty();
+    if is_down { "; containerd does not run" } else { "" }
 }
 
 impl<'a> Classes<'a> {
@@ -114,6 +126,11 @@ impl<'a> Classes<'a> {
                 classes.invert(database, &sandboxes);
             }
         }
+        for case in &mut classes.stuck {
+            let uid = &case.named.sandbox.uid;
+            case.former =
+                classes.former.iter().copied().filter(|former| !uid.is_empty() && former.uid == *uid).collect();
+        }
         // The name of their successors is not free, and what frees it is told there.
         let inverted: HashSet<&str> = classes.inverted.iter().map(|one| one.newest.sandbox.uid.as_str()).collect();
         classes.stale.retain(|case| !inverted.contains(case.named.sandbox.uid.as_str()));
@@ -125,8 +142,10 @@ impl<'a> Classes<'a> {
         if age <= grace {
             return;
         }
-        let case = Case { named, age };
-        if dead.is_unfinished {
+        let case = Case { named, age, former: Vec::new() };
+        if dead.is_unfinished && dead.is_former {
+            self.former.push(named.sandbox);
+        } else if dead.is_unfinished {
             self.stuck.push(case);
         } else if dead.is_orphan {
             let gone = past.note(&format!("{GONE}{}", case.named.sandbox.id)).map(|note| now.since(&note.first));
@@ -150,6 +169,10 @@ impl<'a> Classes<'a> {
         let inversion = Inversion { newest: named(newest), highest: named(highest), is_next_taken };
         match newest.life {
             Life::Live { .. } => self.inverted_live.push(inversion),
+            // A pod that has done its work needs no further sandbox, as a rule.
+            Life::Dead(_) if matches!(&highest.life, Life::Dead(dead) if dead.is_done) => {
+                self.inverted_live.push(inversion)
+            }
             Life::Dead(_) => self.inverted.push(inversion),
             Life::Unknown => {}
         }
@@ -197,7 +220,11 @@ fn metrics(seen: &Observation, classes: &Classes<'_>, past: &Past, probe: &Sandb
             metrics.push(INVERTED_LIVE.value(count(inverted.len())).said(text::inverted(inverted)));
             metrics.push(STALE.value(count(classes.stale.len())));
             metrics.push(ORPHANED.value(count(classes.orphaned.len())).said(text::orphaned(&classes.orphaned)));
-            metrics.push(NETLESS.value(count(classes.netless.len())).said(text::netless(&classes.netless)));
+            if seen.contents().all(|(_, contents)| !contents.sees_no_netns) {
+                metrics.push(NETLESS.value(count(classes.netless.len())).said(text::netless(&classes.netless)));
+            }
+            let unrecorded = seen.unrecorded.iter();
+            metrics.extend(unrecorded.map(|all| UNRECORDED.value(count(all.len())).said(text::unrecorded(all))));
         }
         // Where something is missing there may be more.
         metrics.retain(|metric| metric.value > 0.0 || seen.is_whole());
@@ -207,8 +234,10 @@ fn metrics(seen: &Observation, classes: &Classes<'_>, past: &Past, probe: &Sandb
             metrics.push(SUPERSEDED.value(count(classes.superseded)));
         }
         metrics.push(RESERVED.value(count(seen.contents().map(|(_, contents)| contents.reserved).sum())));
-        metrics.push(TRIES.value(f64::from(seen.databases.iter().map(|one| one.tries).max().unwrap_or_default())));
     }
+    // A replay needs one, and takes as long as it takes.
+    let tries = seen.databases.iter().map(|one| one.tries).max().filter(|_| seen.took.is_some());
+    metrics.extend(tries.map(|tries| TRIES.value(f64::from(tries))));
     metrics.extend(seen.took.map(|took| SCAN_TIME.value((took.as_secs_f64() * 1e4).round() / 1e4)));
     metrics
 }

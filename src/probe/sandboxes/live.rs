@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::host::{Dir, Error, Host, optional};
 use crate::layout::RUNC_STATE;
+use crate::parse::cgroup::{Place, Runtime, Uid};
 use crate::parse::process::{self, ProcessStat};
 use crate::probe::container;
 
@@ -43,6 +44,10 @@ pub(super) struct Processes {
     pub live: BTreeSet<String>,
     /// Why others may have one all the same.
     pub blind: Option<String>,
+    /// Whether CRI-O runs.
+    pub crio: bool,
+    /// The ids of containers in pods that were not looked for, with the uid of the pod.
+    pub strays: BTreeMap<String, Uid>,
 }
 
 /// The part of runc's `state.json` that names the first process (`libcontainer/container.go`, `State`).
@@ -82,6 +87,12 @@ impl Processes {
             }
             if !has_id {
                 others.push(process);
+                if let Some((id, pod)) = stray(&cgroup)
+                    && !self.strays.contains_key(&id)
+                    && stat_of(&proc, process)?.is_some_and(|stat| !stat.has_ended())
+                {
+                    self.strays.insert(id, pod);
+                }
             }
         }
         let mut sandboxes = wanted.iter().filter(|(_, kind)| **kind != Kind::Container);
@@ -128,7 +139,12 @@ impl Processes {
         let running = stats.iter().filter(|(_, stat)| !stat.has_ended());
         let parents: HashSet<u32> = running.clone().map(|(_, stat)| stat.parent).collect();
         for (process, _) in running.filter(|(_, stat)| stat.comm.starts_with("containerd-shim")) {
-            let Some(cmdline) = optional(proc.read(&format!("{process}/cmdline"), SMALL))? else { continue };
+            // Anybody can call himself a shim.
+            let is_roots =
+                proc.read(&format!("{process}/status"), SMALL).is_ok_and(|status| process::is_of_root(&status));
+            let Some(cmdline) = proc.read(&format!("{process}/cmdline"), SMALL).ok().filter(|_| is_roots) else {
+                continue;
+            };
             let arguments = process::arguments(&cmdline);
             let Some((id, kind)) = process::option(&arguments, &["id"]).and_then(|id| wanted.get_key_value(id)) else {
                 continue;
@@ -138,8 +154,13 @@ impl Processes {
                 self.live.insert((*id).to_owned());
             }
         }
-        let is_node = || stats.iter().any(|(_, stat)| NODE_PROGRAMS.contains(&stat.comm.as_str()));
-        if self.live.is_empty() && !container::shows_all_processes(host) && !is_node() {
+        self.crio = stats.iter().any(|(_, stat)| stat.comm == "crio");
+        // A pod's first process is its own; a node in a container has an init.
+        let is_init =
+            |process: &str, stat: &ProcessStat| process == "1" && ["systemd", "init"].contains(&stat.comm.as_str());
+        let is_of_node = |stat: &ProcessStat| NODE_PROGRAMS.contains(&stat.comm.as_str());
+        let is_node = || stats.iter().any(|(process, stat)| is_of_node(stat) || is_init(process, stat));
+        if !container::shows_all_processes(host) && !is_node() {
             self.blind = Some(
                 "only the processes of another pid namespace are shown here, not the node's (a pod needs hostPID)"
                     .to_owned(),
@@ -147,6 +168,20 @@ impl Processes {
         }
         Ok(())
     }
+}
+
+/// The container that a process is in, if that is one of this node's kubelet, and may be containerd's.
+fn stray(cgroup: &[u8]) -> Option<(String, Uid)> {
+    let text = std::str::from_utf8(cgroup).ok()?;
+    let paths = text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    // Those of a node in a container lie deeper.
+    let mut paths = paths.filter(|path| path.starts_with("/kubepods"));
+    paths.find_map(|path| {
+        let container = Place::of(path).container()?;
+        let is_containerds = container.runtime.is_none_or(|runtime| runtime == Runtime::Containerd);
+        let id = process::container_ids(container.id.as_bytes()).next()?;
+        is_containerds.then(|| (id.to_owned(), container.pod))
+    })
 }
 
 fn stat_of(proc: &Dir<'_>, process: &str) -> Result<Option<ProcessStat>, Error> {

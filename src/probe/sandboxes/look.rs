@@ -12,8 +12,10 @@ use crate::containerd::{self, Database, Place, Snapshot, find, status_of};
 use crate::history::Past;
 use crate::host::{Error, Host, optional, printable};
 use crate::layout::KUBELET_ROOTS;
-use crate::parse::containerd::{Records, Sandbox as Recorded};
+use crate::parse::cgroup::Uid;
+use crate::parse::containerd::Sandbox as Recorded;
 use crate::parse::process::Flock;
+use crate::pods::Names;
 
 /// More pods than a kubelet keeps directories of.
 const MOST_PODS: usize = 100_000;
@@ -48,6 +50,8 @@ pub(super) fn observe(probe: &Sandboxes, host: &Host, past: &Past) -> Result<Obs
         (true, None) => return Err(Error::Absent(others.join("; "))),
         (false, error) => seen.troubles.extend(error),
     }
+    // Before the processes: a pod that stops ends first and loses its network namespace then.
+    let netns = netns(host, &read);
     let processes = Processes::look(host, &wanted(&read));
     let endings = match processes.blind {
         Some(_) => BTreeMap::new(),
@@ -58,7 +62,9 @@ pub(super) fn observe(probe: &Sandboxes, host: &Host, past: &Past) -> Result<Obs
             seen.troubles.push(error);
         }
     }
-    let around = Around { endings, ..around(host, &read, &mut seen) };
+    let pods = pods(host, &read, &processes, &mut seen);
+    let around = Around { endings, netns, pods };
+    seen.unrecorded = unrecorded(probe, host, &read, &processes, seen.troubles.is_empty());
     let locks = containerd::locks(host);
     for one in read {
         let holder = one.holder(locks.as_deref(), &processes);
@@ -69,7 +75,14 @@ pub(super) fn observe(probe: &Sandboxes, host: &Host, past: &Past) -> Result<Obs
         seen.databases.push(Seen { root, path, of, holder, tries: snapshot.tries, read: contents });
     }
     seen.blind = processes.blind;
-    seen.set_apart_what_is_left();
+    seen.set_apart_what_is_left(processes.crio);
+    if seen.databases.is_empty() {
+        let left: Vec<String> = seen.left.iter().map(|path| printable(path)).collect();
+        return Err(Error::Absent(format!(
+            "CRI-O runs, and nobody has the database of containerd open ({})",
+            left.join(", ")
+        )));
+    }
     // A recording must say the same when it is replayed.
     let watch = host.stopwatch().filter(|_| host.recorded().is_none());
     seen.took = watch.zip(begun).and_then(|(now, begun)| now.checked_sub(begun));
@@ -148,16 +161,43 @@ impl Read<'_> {
     }
 }
 
-/// What is beside the databases: the kubelet's directories of pods, and the network namespaces that are mounted.
-fn around(host: &Host, read: &[Read<'_>], seen: &mut Observation) -> Around {
-    let records = || read.iter().filter_map(|one| one.snapshot.read.as_ref().ok());
-    let mut around = Around::default();
+/// The containers that run in pods and have no record, neither before nor after: containerd knows nothing of them. Only where
+/// every database was found and read, and none holds those of Docker, which may be the kubelet's runtime.
+fn unrecorded(
+    probe: &Sandboxes,
+    host: &Host,
+    read: &[Read<'_>],
+    processes: &Processes,
+    is_whole: bool,
+) -> Option<Vec<(String, String)>> {
+    let mut all = Vec::new();
+    for one in read {
+        all.push(
+            one.snapshot.read.as_ref().ok().filter(|records| records.namespaces.iter().all(|name| name != "moby"))?,
+        );
+    }
+    if !is_whole || !probe.roots.is_empty() || processes.blind.is_some() {
+        return None;
+    }
+    let is_known =
+        |id: &str| all.iter().any(|records| records.sandboxes.contains_key(id) || records.containers.contains_key(id));
+    let strays: Vec<(&String, &Uid)> = processes.strays.iter().filter(|(id, _)| !is_known(id)).collect();
+    let wanted: BTreeMap<Uid, Vec<String>> = strays.iter().map(|(_, uid)| (**uid, Vec::new())).collect();
+    let names = if wanted.is_empty() { Names::default() } else { Names::look(host, &wanted) };
+    let name = |uid: &Uid| names.pod(*uid).map_or_else(|| format!("pod {uid}"), ToString::to_string);
+    Some(strays.into_iter().map(|(id, uid)| (id.clone(), name(uid))).collect())
+}
+
+/// The uids of the pods that the kubelet has directories of. `None` where they can't be told: a directory that does not know
+/// the pods that live is not this kubelet's.
+fn pods(host: &Host, read: &[Read<'_>], processes: &Processes, seen: &mut Observation) -> Option<HashSet<String>> {
+    let mut pods: Option<HashSet<String>> = None;
     for root in KUBELET_ROOTS {
         let path = format!("{root}/pods");
         match optional(host.list(&path, MOST_PODS)) {
             Ok(Some(names)) => {
                 let names = names.into_iter().filter_map(|name| name.into_string().ok());
-                around.pods.get_or_insert_default().extend(names);
+                pods.get_or_insert_default().extend(names);
                 let changed = host.stat(&path).ok().and_then(|stat| stat.modified);
                 let quiet = changed.map(|changed| host.now().since_wall(changed));
                 // Two paths may be one directory.
@@ -170,46 +210,52 @@ fn around(host: &Host, read: &[Read<'_>], seen: &mut Observation) -> Around {
             Err(error) => seen.troubles.push(error),
         }
     }
-    // A directory that knows none of them is not this kubelet's.
-    let uids: HashSet<&str> = records().flat_map(|records| records.sandboxes.values().filter_map(uid)).collect();
-    around.pods = around.pods.filter(|pods| pods.iter().any(|uid| uids.contains(uid.as_str())));
-    let is_mounted =
-        |records: &Records| records.sandboxes.values().any(|one| one.metadata().is_some_and(|of| of.netns().is_some()));
-    if records().any(is_mounted)
-        && let Ok(mounts) = host.read("/proc/1/mountinfo", LARGEST_MOUNTINFO)
-    {
-        around.netns = netns(&mounts);
-    }
-    around
+    let records = read.iter().filter_map(|one| one.snapshot.read.as_ref().ok());
+    let live = records.flat_map(|records| &records.sandboxes).filter(|(id, _)| processes.live.contains(*id));
+    let mut live = live.filter_map(|(_, sandbox)| uid(sandbox)).peekable();
+    live.peek()?;
+    pods.filter(|pods| live.all(|uid| pods.contains(uid)))
 }
 
 fn uid(sandbox: &Recorded) -> Option<&str> {
     Some(sandbox.metadata()?.pod()?.uid.as_str())
 }
 
-/// The last parts of the paths where network namespaces are mounted: links on the way make more than one path of each.
-fn netns(mountinfo: &[u8]) -> HashSet<String> {
-    let text = String::from_utf8_lossy(mountinfo);
+/// What is known of the network namespaces that sandboxes had at the first look: by their ids, whether it is mounted.
+fn netns(host: &Host, read: &[Read<'_>]) -> BTreeMap<String, bool> {
+    let records = || read.iter().filter_map(|one| one.snapshot.read.as_ref().ok());
+    let of = |sandbox: &Recorded| Some(sandbox.metadata()?.netns()?.rsplit('/').next()?.to_owned());
+    let all = records().flat_map(|records| &records.sandboxes);
+    let all: Vec<(&String, String)> = all.filter_map(|(id, sandbox)| Some((id, of(sandbox)?))).collect();
+    if all.is_empty() {
+        return BTreeMap::new();
+    }
+    // Links on the way make more than one path of each: their last parts are compared.
+    let mounts = host.read("/proc/1/mountinfo", LARGEST_MOUNTINFO).unwrap_or_default();
+    let text = String::from_utf8_lossy(&mounts);
     let points = text.lines().filter_map(|line| {
         let (mount, kind) = line.split_once(" - ")?;
         let point = mount.split(' ').nth(4)?;
-        kind.starts_with("nsfs ").then(|| point.rsplit('/').next().unwrap_or(point).to_owned())
+        kind.starts_with("nsfs ").then(|| point.rsplit('/').next().unwrap_or(point))
     });
-    points.collect()
+    let points: HashSet<&str> = points.collect();
+    all.into_iter().map(|(id, name)| (id.clone(), points.contains(name.as_str()))).collect()
 }
 
 impl Observation {
-    /// Where containerd has another database open, one that nobody has open and in which nothing lives is of before a move.
-    fn set_apart_what_is_left(&mut self) {
-        let is_open = |seen: &Seen| matches!(seen.holder, Holder::Process(_));
-        if self.blind.is_some() || !self.databases.iter().any(is_open) {
+    /// A database that nobody has open and in which nothing lives is of before a move, where another one has what lives, or
+    /// where CRI-O runs. Not if something is wrong with it: then it may be what keeps containerd from starting.
+    fn set_apart_what_is_left(&mut self, crio: bool) {
+        let lives = |seen: &Seen| {
+            let live = |contents: &Contents| contents.sandboxes.iter().any(|one| matches!(one.life, Life::Live { .. }));
+            seen.read.as_ref().is_ok_and(live)
+        };
+        if self.blind.is_some() || !(crio || self.databases.iter().any(lives)) {
             return;
         }
-        let is_left = |seen: &Seen| {
-            let lives =
-                |contents: &Contents| contents.sandboxes.iter().any(|one| matches!(one.life, Life::Live { .. }));
-            seen.holder == Holder::Nobody && !seen.read.as_ref().is_ok_and(lives)
-        };
+        let is_sound = |contents: &Contents| contents.duplicates.is_empty() && contents.broken.is_empty();
+        let is_left =
+            |seen: &Seen| seen.holder == Holder::Nobody && !lives(seen) && seen.read.as_ref().is_ok_and(is_sound);
         let (left, kept): (Vec<Seen>, Vec<Seen>) = self.databases.drain(..).partition(is_left);
         self.left = left.into_iter().map(|seen| seen.path).collect();
         self.databases = kept;

@@ -39,7 +39,7 @@ const INVERTED: MetricSpec = MetricSpec::new(
 const INVERTED_LIVE: MetricSpec = MetricSpec::new(
     "inverted_live",
     Unit::None,
-    "pods whose newest sandbox by the clock lives and has not the highest attempt",
+    "pods whose newest sandbox by the clock has not the highest attempt, but lives, or whose containers have ended",
 )
 .optional();
 const STUCK: MetricSpec =
@@ -53,6 +53,9 @@ const ORPHANED: MetricSpec =
         .optional();
 const NETLESS: MetricSpec =
     MetricSpec::new("netless", Unit::None, "sandboxes that live and have lost their network namespace").optional();
+const UNRECORDED: MetricSpec =
+    MetricSpec::new("unrecorded", Unit::None, "containers in pods that run and that containerd has no record of")
+        .optional();
 const SANDBOXES: MetricSpec = MetricSpec::new("sandboxes", Unit::None, "sandboxes on record");
 const LIVE: MetricSpec = MetricSpec::new("live", Unit::None, "sandboxes with a process");
 const SUPERSEDED: MetricSpec = MetricSpec::new(
@@ -62,7 +65,7 @@ const SUPERSEDED: MetricSpec = MetricSpec::new(
 );
 const RESERVED: MetricSpec = MetricSpec::new("reserved_names", Unit::None, "sandbox names that records hold");
 const TRIES: MetricSpec =
-    MetricSpec::new("tries", Unit::None, "reads of the database until nothing was written meanwhile");
+    MetricSpec::new("tries", Unit::None, "reads of the database until nothing was written meanwhile").optional();
 const SCAN_TIME: MetricSpec = MetricSpec::new("scan_time", Unit::Seconds, "how long the look took").optional();
 
 /// The notes: of dead sandboxes by id, of those whose pod is gone, of broken records, and of containerd's root directories.
@@ -99,6 +102,8 @@ pub struct Observation {
     troubles: Vec<Error>,
     /// Databases that containerd has left for another one.
     left: Vec<String>,
+    /// Containers in pods that no database has, with what their pods are called; `None` where that can't be told.
+    unrecorded: Option<Vec<(String, String)>>,
     /// Why nothing can be called dead.
     blind: Option<String>,
     /// How long no pod has come or gone, where the directory tells.
@@ -137,6 +142,8 @@ struct Contents {
     broken: Vec<Broken>,
     /// Names that the records hold.
     reserved: usize,
+    /// Whether it can be told of no live sandbox that its network namespace is there.
+    sees_no_netns: bool,
 }
 
 /// A sandbox.
@@ -171,12 +178,16 @@ enum Life {
 struct Dead {
     /// A sandbox of the same pod with a higher attempt lives.
     is_superseded: bool,
+    /// There is one with a higher attempt.
+    is_former: bool,
     /// It was never made to its end.
     is_unfinished: bool,
     /// The containers of it that were running when something took them away.
     unclean: Vec<String>,
     /// The kubelet does not know its pod any more.
     is_orphan: bool,
+    /// It had containers, and somebody saw the end of each.
+    is_done: bool,
 }
 
 /// A name that several records bear.
@@ -202,6 +213,8 @@ struct Broken {
     has_grace: bool,
     /// Whether it has a process, where that can be told.
     lives: Option<bool>,
+    /// Whether it is only among the sandboxes of containerd 2.
+    is_of_api: bool,
 }
 
 impl Probe for Sandboxes {
@@ -214,7 +227,8 @@ impl Probe for Sandboxes {
     type Observation = Observation;
 
     fn metrics(&self) -> Vec<MetricSpec> {
-        let judged = [DUPLICATES, BROKEN, INVERTED, STUCK, STUCK_AGE, INVERTED_LIVE, STALE, ORPHANED, NETLESS];
+        let judged =
+            [DUPLICATES, BROKEN, INVERTED, STUCK, STUCK_AGE, INVERTED_LIVE, STALE, ORPHANED, NETLESS, UNRECORDED];
         let told = [SANDBOXES, LIVE, SUPERSEDED, RESERVED, TRIES, SCAN_TIME];
         judged.into_iter().chain(told).collect()
     }

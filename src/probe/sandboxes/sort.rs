@@ -13,8 +13,8 @@ use crate::probe::words::{short_id, shown};
 pub(super) struct Around {
     /// The uids of the pods that the kubelet has directories of; `None` where they can't be told.
     pub pods: Option<HashSet<String>>,
-    /// The names of the network namespaces that are mounted.
-    pub netns: HashSet<String>,
+    /// Of sandboxes that have a network namespace of their own: whether it is mounted.
+    pub netns: BTreeMap<String, bool>,
     /// How containers ended whose sandbox has no process.
     pub endings: BTreeMap<String, Ending>,
 }
@@ -34,6 +34,7 @@ pub(super) enum Ending {
 
 const SKIPS: &str = "containerd skips it at its next start, then its name is given away twice";
 const FATAL: &str = "containerd does not start again with it";
+const SOME: &str = "containerd 2.0.0 to 2.0.5 and 2.1.0 to 2.1.3 do not start again with it";
 const MISTAKEN: &str = "containerd takes it for that one, and does not start again where that is on record, too";
 const NO_LIST: &str = "containerd can't list its containers, and does not start again";
 
@@ -42,8 +43,9 @@ pub(super) fn contents(probe: &Sandboxes, records: &Records, processes: &Process
     let is_live = |id: &str| processes.live.contains(id);
     let mut contents = Contents { schema: records.schema.unwrap_or_default(), ..Contents::default() };
     // Where no network namespace of a live sandbox is seen, they are mounted elsewhere.
-    let mut netns = records.sandboxes.iter().filter(|(id, _)| is_live(id)).filter_map(|(_, sandbox)| netns_of(sandbox));
-    let sees_netns = netns.any(|name| around.netns.contains(name));
+    let live = || records.sandboxes.keys().filter(|id| is_live(id)).filter_map(|id| around.netns.get(id));
+    let sees_netns = live().any(|is_mounted| *is_mounted);
+    contents.sees_no_netns = !sees_netns && live().next().is_some();
     for (id, recorded) in &records.sandboxes {
         let Some(metadata) = recorded.metadata() else {
             contents.broken.extend(broken_sandbox(id, recorded));
@@ -54,12 +56,13 @@ pub(super) fn contents(probe: &Sandboxes, records: &Records, processes: &Process
         let name = PodName::new(&pod.namespace, &pod.name);
         let life = match (is_live(id), &processes.blind) {
             (true, _) => {
-                let netless = sees_netns && netns_of(recorded).is_some_and(|name| !around.netns.contains(name));
+                let netless = sees_netns && around.netns.get(id) == Some(&false);
                 Life::Live { netless }
             }
             (false, Some(_)) => Life::Unknown,
             (false, None) => Life::Dead(Dead {
                 is_unfinished: is_unfinished(recorded, metadata) && !containers.contains_key(id.as_str()),
+                is_done: containers.get(id.as_str()).is_some_and(Vec::is_empty),
                 unclean: containers.remove(id.as_str()).unwrap_or_default(),
                 is_orphan: around.pods.as_ref().is_some_and(|pods| !pods.contains(&pod.uid)),
                 ..Dead::default()
@@ -115,11 +118,6 @@ fn containers<'r>(records: &'r Records, around: &Around) -> HashMap<&'r str, Vec
     containers
 }
 
-/// The last part of the path of its network namespace.
-fn netns_of(sandbox: &Recorded) -> Option<&str> {
-    sandbox.metadata()?.netns()?.rsplit('/').next()
-}
-
 /// Whether it was never made to its end. It must have no containers, too: some versions (1.6.9 to 1.6.14, for one) did not
 /// write down the address of a sandbox that was.
 fn is_unfinished(recorded: &Recorded, metadata: &SandboxMetadata) -> bool {
@@ -143,10 +141,13 @@ fn find_superseded(sandboxes: &mut [Sandbox]) {
         if let Life::Dead(dead) = life {
             let is_below = |highest: &u32| *highest > *attempt || (*is_only_begun && highest == attempt);
             dead.is_superseded = live.get(uid).is_some_and(is_below);
-            if all.get(uid).is_some_and(|highest| highest > attempt) {
-                dead.is_unfinished = false;
+            dead.is_former = all.get(uid).is_some_and(|highest| highest > attempt);
+            if dead.is_former {
                 dead.unclean.clear();
             }
+        } else if let Life::Live { netless } = life {
+            // Another one has a network.
+            *netless &= live.get(uid).is_none_or(|highest| highest <= attempt);
         }
     }
 }
@@ -201,8 +202,13 @@ fn broken_sandbox(id: &str, recorded: &Recorded) -> Option<Broken> {
         return broken(id, "sandbox", record, named, SKIPS);
     }
     let record = recorded.in_sandboxes.as_ref()?;
-    let found = broken(id, "sandbox", record, named, FATAL)?;
-    Some(Broken { has_grace: record.metadata.is_err(), ..found })
+    // It deletes one that has none at all, but for these versions.
+    let then = match &record.metadata {
+        Err(why) if why.starts_with("has no extension") => SOME,
+        _ => FATAL,
+    };
+    let found = broken(id, "sandbox", record, named, then)?;
+    Some(Broken { has_grace: record.metadata.is_err(), is_of_api: true, ..found })
 }
 
 /// What a record's metadata says of itself.
@@ -239,5 +245,6 @@ fn broken<T>(
         created: record.created,
         has_grace: false,
         lives: None,
+        is_of_api: false,
     })
 }

@@ -95,6 +95,16 @@ pub(super) fn netless(all: &[Named<'_>]) -> String {
     format!("{what}: {}", names(all.iter().copied()))
 }
 
+pub(super) fn unrecorded(all: &[(String, String)]) -> String {
+    let what = counted(
+        all.len(),
+        "container runs without a record: containerd does not know it",
+        "containers run without records: containerd does not know them",
+    );
+    let names: Vec<String> = all.iter().map(|(id, pod)| format!("{pod} ({})", shown(short_id(id)))).collect();
+    format!("{what}: {}", some_of(&names, FEW))
+}
+
 /// A line for each sandbox that is told of, and after those of a class what to do.
 pub(super) fn lines(
     seen: &Observation,
@@ -105,21 +115,26 @@ pub(super) fn lines(
 ) -> Vec<String> {
     let mut lines = Lines { all: Vec::new(), many: seen.databases.len() > 1 };
     for one in seen.databases.iter().filter(|one| one.read.is_err()) {
-        let first = match one.holder {
-            Holder::Nobody => "move it away (and keep it)",
-            _ => "drain the node while containerd still runs, stop it, move the file away (and keep it)",
+        let stop = match one.holder {
+            Holder::Nobody => "keep containerd from starting (with a damaged file it may take all memory)",
+            _ => "drain the node while containerd still runs, and stop it",
         };
-        lines.all.push(format!("to mend it: {first}, start containerd: pods and images are made anew"));
+        lines.all.push(format!(
+            "to mend it: {stop}; move the file away (and keep it); reboot, so that no pod of before runs on unknown; containerd \
+             makes pods and images anew"
+        ));
     }
     for (database, contents) in seen.contents() {
         let duplicates =
             contents.duplicates.iter().map(|one| Line { database, text: duplicate(one), target: spare(one) });
-        lines.class(duplicates, |tools, id| {
-            let ctr = tools.0;
-            format!(
-                "to mend it, before containerd is restarted: {ctr} -n k8s.io containers rm {id}; if containerd does not start \
-                 any more, put io.containerd.grpc.v1.cri into its disabled_plugins for that"
-            )
+        let is_down = database.holder == Holder::Nobody;
+        lines.class(duplicates, |tools, id| match is_down {
+            false => format!("to mend it before containerd is restarted: {} -n k8s.io containers rm {id}", tools.0),
+            true => format!(
+                "to mend it: put io.containerd.grpc.v1.cri into disabled_plugins of containerd's config.toml, start containerd, \
+                 {} -n k8s.io containers rm {id}, take it out again and restart containerd",
+                tools.0
+            ),
         });
         let broken = contents.broken.iter().filter(|broken| counts(broken, probe, past, now)).map(|one| {
             let lives = match one.lives {
@@ -128,22 +143,40 @@ pub(super) fn lines(
                 None => "",
             };
             let text = format!("{} ({}) {}{lives}: {}", one.what, shown(short_id(&one.id)), one.why, one.then);
-            Line { database, text, target: Some(shown(&one.id)) }
+            (one, Line { database, text, target: id_of(&one.id) })
         });
-        lines.class(broken, |tools, id| {
-            format!("to mend it, where it has no process: {} -n k8s.io containers rm {id}", tools.0)
+        let (living, dead): (Vec<_>, Vec<_>) = broken.partition(|(one, _)| one.lives != Some(false));
+        lines.class(living.into_iter().map(|(_, line)| line), |tools, id| {
+            format!(
+                "to mend it: delete the pod; what is left of it then ends by {} -n k8s.io tasks kill -s KILL {id}",
+                tools.0
+            )
+        });
+        let (of_api, dead): (Vec<_>, Vec<_>) = dead.into_iter().partition(|(one, _)| one.is_of_api);
+        lines.class(of_api.into_iter().map(|(_, line)| line), |tools, id| {
+            format!("to mend it: {} -n k8s.io sandboxes rm {id}", tools.0)
+        });
+        lines.class(dead.into_iter().map(|(_, line)| line), |tools, id| {
+            format!("to mend it: {} -n k8s.io containers rm {id}", tools.0)
         });
     }
     let inversions = classes.inverted.iter().chain(&classes.inverted_live);
     let inversions =
         inversions.map(|one| Line { database: one.newest.database, text: inversion(one), target: one.spare() });
     lines.class(inversions, |tools, id| format!("to mend it: {} rmp -f {id}; and see to the node's clock", tools.1));
-    lines.class(classes.stuck.iter().map(|case| Line::of(case.named, in_the_making(case))), |tools, id| {
-        let crictl = tools.1;
-        format!(
-            "to mend it: if {crictl} pods shows it, it is left of a crash: {crictl} rmp -f {id}; if not, it is being made: find \
-             what hangs (the CNI plugin, a disk, the pause image: RunPodSandbox in containerd's log), or restart containerd"
-        )
+    let stuck = classes.stuck.iter().map(|case| {
+        let ids: Option<Vec<String>> = case.former.iter().copied().chain([case.named.sandbox]).map(short).collect();
+        let target = ids.map(|ids| ids.join(" "));
+        Line { target, ..Line::of(case.named, in_the_making(case)) }
+    });
+    let is_down = seen.databases.iter().all(|one| one.holder == Holder::Nobody);
+    lines.class(stuck, |tools, id| match (is_down, tools.1) {
+        (true, crictl) => format!("to mend it: start containerd, then {crictl} rmp -f {id}"),
+        (false, crictl) => format!(
+            "to mend it: mend the network first (the CNI plugin: RunPodSandbox in containerd's log; or a disk, or the pause \
+             image); then {crictl} rmp -f {id} for those that {crictl} pods shows; others are being made, and a restart of \
+             containerd ends them"
+        ),
     });
     lines.class(classes.stale.iter().map(|case| Line::of(case.named, died(case))), |_, _| {
         "to mend it: see whether the kubelet works and what it says of the pod; it makes the next sandbox, whose name is free, \
@@ -160,6 +193,16 @@ pub(super) fn lines(
     lines.class(classes.netless.iter().map(|named| Line::of(*named, without_network(named))), |_, _| {
         "to mend it: delete the pod; nothing gives this one a network again".to_owned()
     });
+    if seen.unrecorded.as_ref().is_some_and(|all| !all.is_empty()) {
+        lines.all.push(
+            "to mend it: drain the node and reboot it; nothing ends such a container but its process, and the kubelet starts its \
+             pod a second time"
+                .to_owned(),
+        );
+    }
+    if seen.contents().any(|(_, contents)| contents.sees_no_netns) {
+        lines.all.push("whether network namespaces are there is not known: none of a live sandbox is seen".to_owned());
+    }
     lines.all.extend(seen.databases.iter().map(database));
     let left = seen.left.iter().map(|path| printable(path));
     lines.all.extend(
@@ -175,9 +218,19 @@ struct Line<'a> {
     target: Option<String>,
 }
 
+fn short(sandbox: &Sandbox) -> Option<String> {
+    id_of(&sandbox.id).map(|id| short_id(&id).to_owned())
+}
+
+/// An id for a command: nothing but what containerd makes.
+fn id_of(id: &str) -> Option<String> {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
+    (id.len() == 64 && id.bytes().all(is_digit)).then(|| id.to_owned())
+}
+
 impl<'a> Line<'a> {
     fn of(named: Named<'a>, text: String) -> Line<'a> {
-        Line { database: named.database, text, target: Some(shown(short_id(&named.sandbox.id))) }
+        Line { database: named.database, text, target: short(named.sandbox) }
     }
 }
 
@@ -214,7 +267,7 @@ impl Lines {
 fn spare(one: &Duplicate) -> Option<String> {
     let mut dead = one.ids.iter().filter(|(_, lives)| *lives == Some(false));
     match (one.ids.len(), dead.next_back()) {
-        (2, Some((id, _))) => Some(shown(id)),
+        (2, Some((id, _))) => id_of(id),
         _ => None,
     }
 }
@@ -223,7 +276,7 @@ impl Inversion<'_> {
     /// The sandbox to be removed: none that lives.
     fn spare(&self) -> Option<String> {
         let dead = [&self.newest, &self.highest].into_iter().find(|named| matches!(named.sandbox.life, Life::Dead(_)));
-        dead.map(|named| shown(short_id(&named.sandbox.id)))
+        short(dead?.sandbox)
     }
 }
 
@@ -263,10 +316,14 @@ fn inversion(one: &Inversion<'_>) -> String {
 
 fn in_the_making(case: &Case<'_>) -> String {
     let what = if case.named.sandbox.is_only_begun { "has not started" } else { "has no network" };
+    let former: Vec<String> =
+        case.former.iter().map(|one| format!("attempt {} ({})", one.attempt, shown(short_id(&one.id)))).collect();
+    let former = if former.is_empty() { String::new() } else { format!("; so do {}", some_of(&former, LINES)) };
     format!(
-        "{} {what} after {}: it holds the name {}",
+        "{} {what} after {}: it {} the name {}{former}",
         case.named.full(),
         spoken(case.age),
+        if case.named.sandbox.is_only_begun { "may hold" } else { "holds" },
         shown(&case.named.sandbox.name)
     )
 }

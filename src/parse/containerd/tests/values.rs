@@ -83,7 +83,7 @@ fn any_of_protobuf() {
     ] {
         assert!(of_pod(&with(fields)).metadata().is_some(), "{:?}", &fields[0][..9.min(fields[0].len())]);
     }
-    let none = "is no protobuf Any";
+    let none = "has an extension that is not what containerd writes";
     for fields in [
         &[][..],
         &[&whole[..6]],
