@@ -45,7 +45,9 @@ impl Daemon {
         command.arg("--socket").arg(dir.path().join("ask.sock")).arg("--root").arg(node.path());
         command.args(["serve", "--plain", "--listen", &format!("127.0.0.1:{port}")]).stderr(Stdio::null());
         let daemon = Daemon { child: command.spawn().unwrap(), port, dir, node };
-        wait_for("the daemon", || UnixStream::connect(daemon.socket()).is_ok());
+        // Root may connect before the others may.
+        let is_open = || fs::metadata(daemon.socket()).is_ok_and(|socket| socket.mode() & 0o777 == 0o660);
+        wait_for("the daemon", || UnixStream::connect(daemon.socket()).is_ok() && is_open());
         daemon
     }
 
