@@ -4,6 +4,7 @@
 //! root/          the tree that stands for /
 //! clock          the time of the look, RFC 3339 UTC
 //! stat.toml      path -> mtime, ctime, birth, inode, mode, size, fstype, directory, kind, errno, read_errno
+//! netfilter/     optional: tables as the kernel hands them out: legacy-FAMILY-TABLE (see `parse::xtables::recorded`)
 //! past/          optional: NAME.json, what a check remembered before this look (written by capture)
 //! before/        optional: a scenario that is looked at first (and so on), so that windows can be told
 //! expect/NAME.txt   exit code and text of the check NAME

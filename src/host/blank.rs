@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::kmsg;
+use super::{kmsg, xtables};
 use crate::layout::{CRIO_CONTAINERS, task_dirs};
 
 pub(super) use database::{database, is_database};
@@ -39,6 +39,8 @@ pub(super) fn blanked(path: &str, bytes: &[u8]) -> Vec<u8> {
         arguments(bytes)
     } else if path == kmsg::PATH {
         kmsg::oom_reports(bytes)
+    } else if let Some(table) = xtables::blanked(path, bytes) {
+        table
     } else if is_config(path) {
         config(bytes)
     } else if path.ends_with("/state.json") {

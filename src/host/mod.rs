@@ -15,12 +15,15 @@ mod file;
 mod image;
 mod kmsg;
 pub mod machine;
+mod netlink;
+mod nftables;
 mod record;
 mod scenario;
 mod stat;
 pub mod state_dir;
 mod stdio;
 mod tree;
+mod xtables;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -41,8 +44,10 @@ pub use dir::{Dir, Node};
 pub use error::{Error, optional, printable};
 pub use file::OpenFile;
 pub use kmsg::Kmsg;
+pub use nftables::{NftTable, Wanted};
 pub use record::Recording;
 pub use stat::{FileKind, Stat};
+pub use xtables::LegacyTable;
 
 use record::Seen;
 use scenario::Recorded;

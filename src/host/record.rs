@@ -22,6 +22,8 @@ pub(super) enum Seen {
     Content(Vec<u8>),
     /// Parts of a regular file.
     Parts(Image),
+    /// Messages of the kernel, by what they are about; under no name what was told as a whole.
+    Messages(BTreeMap<Option<String>, Vec<u8>>),
     Names(Vec<OsString>),
     /// The directories in a directory.
     Dirs(Vec<String>),
@@ -72,6 +74,30 @@ impl Recording {
         answers.push(Seen::Parts(image));
     }
 
+    /// Remembers an answer of the kernel, in place of what it answered to the same question before.
+    pub(super) fn messages(&self, path: &str, part: Option<String>, answer: Result<Vec<u8>, Errno>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let answers = all.entry(path.to_owned()).or_default();
+        let bytes = match answer {
+            Ok(bytes) => bytes,
+            Err(errno) if part.is_none() => return answers.push(Seen::Refused(errno)),
+            // It is none of those that are there.
+            Err(_) => Vec::new(),
+        };
+        let known =
+            answers.iter_mut().find_map(|seen| if let Seen::Messages(parts) = seen { Some(parts) } else { None });
+        match known {
+            Some(parts) if part.is_some() && parts.contains_key(&None) => {}
+            Some(parts) => {
+                if part.is_none() {
+                    parts.clear();
+                }
+                parts.insert(part, bytes);
+            }
+            None => answers.push(Seen::Messages(BTreeMap::from([(part, bytes)]))),
+        }
+    }
+
     /// Writes the recording as a scenario below `dir`, which must not exist yet or be empty. Everything is 0700/0600:
     /// a node's files may be nobody else's business.
     pub fn write(&self, dir: &Path, clock: Timestamp) -> io::Result<()> {
@@ -89,7 +115,8 @@ impl Recording {
         let mut dirs: BTreeMap<String, PathBuf> = BTreeMap::new();
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (path, answers) in all.iter() {
-            let place = root.join(path.trim_start_matches('/'));
+            // What has no path on the node lies beside its tree.
+            let place = path.strip_prefix('/').map_or_else(|| dir.join(path), |path| root.join(path));
             // Only for what is there: a directory too many would be found by the replay.
             if let Some(parent) = place.parent().filter(|_| answers.iter().any(Seen::is_there)) {
                 make_dir(parent)?;
@@ -112,6 +139,9 @@ impl Recording {
                             entry.read_errno = Some(errno_name(Errno::EFBIG));
                         }
                         write_image(&place, path, image)?;
+                    }
+                    Seen::Messages(parts) => {
+                        write_new(&place, &parts.values().flatten().copied().collect::<Vec<u8>>())?
                     }
                     Seen::Content(_) if has_parts => {}
                     // A head that was read beside the whole must not replace it.

@@ -1,13 +1,16 @@
 //! A recorded node's clock and `stat.toml`: what git can't keep and a check judges.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, FileKind, Stat, machine};
+use super::tree::Tree;
+use super::{Error, FileKind, READ, Stat, errno_of as code_of, machine};
 
 /// A node has tens of thousands of cgroups, each with an inode to be told.
 const LARGEST_STATS: u64 = 64 << 20;
@@ -16,6 +19,7 @@ const LARGEST_STATS: u64 = 64 << 20;
 #[derive(Debug)]
 pub(super) struct Recorded {
     pub(super) clock: Timestamp,
+    dir: PathBuf,
     files: BTreeMap<String, Entry>,
 }
 
@@ -81,7 +85,7 @@ impl Recorded {
             }
             None => BTreeMap::new(),
         };
-        let recorded = Recorded { clock, files };
+        let recorded = Recorded { clock, dir: dir.to_owned(), files };
         for (file, entry) in &recorded.files {
             for name in entry.errno.iter().chain(&entry.read_errno) {
                 if errno_of(name).is_none() {
@@ -99,6 +103,18 @@ impl Recorded {
             Path::new(path).ancestors().find_map(|above| self.files.get(above.to_str()?)?.errno.as_deref())
         })?;
         errno_of(name)
+    }
+
+    /// What is recorded beside the tree: answers of the kernel that no file gives. `name` is its path in the scenario, and that
+    /// of its error in `stat.toml`.
+    pub(super) fn beside(&self, name: &str, limit: u64) -> Result<Vec<u8>, Errno> {
+        if let Some(errno) = self.errno(name, true) {
+            return Err(errno);
+        }
+        let mut bytes = Vec::new();
+        let file = Tree::open(&self.dir)?.open_at(name, READ)?;
+        File::from(file).take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(code_of)?;
+        if bytes.len() as u64 > limit { Err(Errno::EFBIG) } else { Ok(bytes) }
     }
 
     /// What the path leads to, when that is neither a regular file nor a directory.

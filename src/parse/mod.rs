@@ -17,10 +17,13 @@ pub mod cgroup;
 pub mod containerd;
 pub mod kernel;
 pub mod kmsg;
+pub mod nftables;
 pub mod nrpe;
 pub mod process;
 pub mod reboot_flag;
 pub mod release;
+pub mod ruleset;
+pub mod xtables;
 
 use std::io;
 

@@ -21,10 +21,13 @@ pub const TARGETS: &[Target] = &[
     ("containerd", a_database_of_containerd),
     ("kernel", parse::kernel::fuzz),
     ("kmsg", parse::kmsg::fuzz),
+    ("nftables", parse::nftables::fuzz),
     ("nrpe", parse::nrpe::fuzz),
     ("process", parse::process::fuzz),
     ("reboot_flag", parse::reboot_flag::fuzz),
     ("release", parse::release::fuzz),
+    ("ruleset", parse::ruleset::fuzz),
+    ("xtables", a_table_of_x_tables),
     ("definition", a_definition),
     ("history", a_history),
     ("range", a_range),
@@ -67,6 +70,19 @@ fn sealed(data: &[u8]) -> Vec<u8> {
         }
     }
     file
+}
+
+/// As it is, and with the sizes that it has: no mutation comes upon them.
+fn a_table_of_x_tables(data: &[u8]) {
+    parse::xtables::fuzz(data);
+    let before = parse::xtables::INFO + parse::xtables::HEADER;
+    if let Some(size) = data.len().checked_sub(before) {
+        let mut table = data.to_vec();
+        table[80..84].copy_from_slice(&(size as u32).to_ne_bytes());
+        let header = parse::xtables::header(table[..32].try_into().unwrap(), size as u32);
+        table[parse::xtables::INFO..before].copy_from_slice(&header);
+        parse::xtables::fuzz(&table);
+    }
 }
 
 /// A definition is refused with faults that have a place, or becomes a check.
