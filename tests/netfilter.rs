@@ -190,6 +190,7 @@ fn looking_makes_no_table() {
 
 /// All that a writer ever makes is a table with as many jumps as rules in the chain that they lead to.
 #[test]
+#[ignore = "deep: a writer and a reader that take turns as the machine lets them"]
 fn a_writer_tears_nothing() {
     alone("a_writer_tears_nothing", || {
         let table = |rules: usize, last: &str| {

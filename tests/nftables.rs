@@ -166,6 +166,7 @@ impl Drop for Done<'_> {
 
 /// All that a writer ever makes is a table in which a hundred chains have as many rules each, all with one verdict.
 #[test]
+#[ignore = "deep: a writer and a reader that take turns as the machine lets them"]
 fn a_writer_tears_nothing() {
     alone("a_writer_tears_nothing", || {
         let table = |rules: usize, last: &str| {
