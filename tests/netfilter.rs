@@ -1,107 +1,28 @@
 //! Netfilter of the real kernel, in network namespaces of their own. Needs root.
 
-#[path = "netfilter/saved.rs"]
-mod saved;
+#[path = "netfilter/save.rs"]
+mod save;
 mod support;
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nodecheck::host::{Error, Host};
 use nodecheck::parse::ruleset::{Action, Endpoint, Family, Hook, Policy, Ruleset};
-
 use nodecheck::parse::xtables::{recorded, table as parse};
 
-use saved::{chains, saved};
+use save::{NODE, NODE6, ODD, alone, chains, iptables, output, restore, rules_of, saved};
 use support::here;
 
-/// A directory of our own, in a process that has its own network namespace.
-const OWN: &str = "NODECHECK_OWN_NETNS";
 const NAMES: &str = "/proc/net/ip_tables_names";
-/// What kube-proxy and Calico write on a node with ten services, made by a program of ours: tables nat and filter.
-const NODE: &str = "tests/netfilter/node.rules";
-const NODE6: &str = "tests/netfilter/node6.rules";
-/// What they don't.
-const ODD: &str = "*nat
-:PREROUTING DROP [0:0]
-:custom - [0:0]
-:empty - [0:0]
--A PREROUTING
--A PREROUTING -p tcp -m tcp
--A PREROUTING ! -p udp
--A PREROUTING -p udp -g custom
--A PREROUTING -i eth0 -j custom
--A PREROUTING ! -i eth0 -j custom
--A PREROUTING -d 10.1.0.0/16 -p tcp -m tcp --dport 80 -j custom
--A PREROUTING ! -d 10.1.0.1/32 -p tcp -m tcp --dport 80 -j custom
--A PREROUTING -d 10.1.0.2/32 -p tcp -m tcp ! --dport 80 -j custom
--A PREROUTING -d 10.1.0.2/32 -p udp -m udp --dport 80:90 -j custom
--A PREROUTING -d 10.1.0.3/32 -p udp -m udp --sport 53 -j RETURN
--A PREROUTING -d 10.1.0.4/32 -j empty
--A PREROUTING -d 10.1.0.5/32 -p tcp -m tcp --tcp-flags SYN SYN -m comment --comment \"-j DNAT\" -j ACCEPT
--A PREROUTING -p tcp -m comment --comment \"unconditional all the same\" -j ACCEPT
--A PREROUTING -p tcp -m tcp --dport 1 -j DNAT --to-destination 10.2.0.1
--A PREROUTING -p tcp -m tcp --dport 2 -j DNAT --to-destination 10.2.0.1-10.2.0.9:8000-8009
--A PREROUTING -p tcp -m tcp --dport 3 -j DNAT --to-destination :8080
--A PREROUTING -p tcp -m tcp --dport 4 -j REDIRECT --to-ports 8080
--A PREROUTING -f -j LOG
--A POSTROUTING -s 10.2.0.0/16 -j SNAT --to-source 192.0.2.1
--A POSTROUTING -s 10.3.0.0/16 -j MASQUERADE
--A custom -j MARK --set-xmark 0x1/0x1
--A custom -j RETURN
--A custom -j RETURN
-COMMIT
-";
-
 /// [`ODD`] for IPv6, which asks for no fragments.
 fn odd6() -> String {
     let v6 = ODD.replace("10.1.0.", "fd00::").replace("10.2.0.", "fd01::").replace("10.3.0.0/16", "fd03::/32");
     let v6 =
         v6.replace("/16", "/48").replace("192.0.2.1", "fd00::1").replace("/32 -p", "/128 -p").replace("-f -j", "-j");
     v6.replace("fd01::1-fd01::9:8000", "[fd01::1-fd01::9]:8000").replace("/32 -j empty", "/128 -j empty")
-}
-
-/// Runs `body` in a network namespace of its own: this test again, in another process.
-fn alone(test: &str, body: impl FnOnce()) {
-    if std::env::var_os(OWN).is_some() {
-        return body();
-    }
-    assert!(nix::unistd::geteuid().is_root(), "network namespaces need root");
-    let mut command = Command::new("unshare");
-    command.arg("--net").arg(std::env::current_exe().unwrap()).args([test, "--exact", "--nocapture"]);
-    let dir = tempfile::tempdir().unwrap();
-    let output = command.env(OWN, dir.path()).output().expect("unshare (util-linux)");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success() && out.contains("1 passed"), "{out}{err}");
-    print!("{out}");
-}
-
-/// A program of iptables. The machine's lock is not for us: a namespace needs none.
-fn iptables(program: &str) -> Command {
-    let mut command = Command::new(program);
-    command.env("XTABLES_LOCKFILE", Path::new(&std::env::var_os(OWN).unwrap()).join("lock"));
-    command
-}
-
-fn restore(program: &str, rules: &str) {
-    let mut child = iptables(program).stdin(Stdio::piped()).spawn().unwrap_or_else(|why| panic!("{program}: {why}"));
-    child.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
-    assert!(child.wait().unwrap().success(), "{program}");
-}
-
-fn output(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|why| panic!("{command:?}: {why}"));
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn rules_of(file: &str) -> String {
-    std::fs::read_to_string(here().join(file)).unwrap()
 }
 
 fn ruleset(family: Family, table: &str) -> Ruleset {

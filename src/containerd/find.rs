@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Database, META_DB, config, locks, path_of, unread};
 use crate::host::{Error, Host, optional, printable};
 use crate::layout::DISTRIBUTIONS;
-use crate::parse::process;
+use crate::parse::process::{self, Flock};
 
 /// containerd's own default.
 const DEFAULT_ROOT: &str = "/var/lib/containerd";
@@ -29,7 +29,8 @@ pub struct Place<'h> {
 /// `remembered` ones are, too, since a containerd that is down tells nothing. Absent if there is none.
 pub fn find<'h>(host: &'h Host, given: &[String], remembered: &[String]) -> Result<Vec<Place<'h>>, Error> {
     let mut roots: Vec<String> = given.to_vec();
-    let running = if given.is_empty() { running(host) } else { Vec::new() };
+    let locks = if given.is_empty() { locks(host).unwrap_or_default() } else { Vec::new() };
+    let running = running(host, &locks);
     if given.is_empty() {
         roots.extend(running.iter().map(|(_, root)| root.clone()));
         roots.extend(config::read(host, config::DEFAULT).root);
@@ -55,7 +56,7 @@ pub fn find<'h>(host: &'h Host, given: &[String], remembered: &[String]) -> Resu
         // A root directory that nothing but a process names must hold the database that it has locked.
         let is_its_own = |database: &Database<'_>, process: u32| {
             let inode = database.identity().1;
-            locks(host).unwrap_or_default().iter().any(|lock| (lock.process, lock.inode) == (process, inode))
+            locks.iter().any(|lock| (lock.process, lock.inode) == (process, inode))
         };
         let is_usual = remembered.contains(&root) || DISTRIBUTIONS.iter().any(|usual| usual.containerd_root == root);
         if let (Ok(database), Some((process, _)), false) = (&database, named, is_usual)
@@ -82,8 +83,8 @@ pub fn find<'h>(host: &'h Host, given: &[String], remembered: &[String]) -> Resu
 /// The containerds that run, with their root directories: each holds a lock on its database. Anybody can call himself
 /// containerd: only a process of root's counts, and none in a container. What it says of its root directory counts for no more
 /// than to look there.
-fn running(host: &Host) -> Vec<(u32, String)> {
-    let holders: BTreeSet<u32> = locks(host).unwrap_or_default().iter().map(|lock| lock.process).collect();
+fn running(host: &Host, locks: &[Flock]) -> Vec<(u32, String)> {
+    let holders: BTreeSet<u32> = locks.iter().map(|lock| lock.process).collect();
     let roots = holders.into_iter().filter(|process| *process > 0).take(MOST_HOLDERS).filter_map(|process| {
         let cmdline = host.read(&format!("/proc/{process}/cmdline"), LONGEST_CMDLINE).ok()?;
         let arguments = process::arguments(&cmdline);

@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::IpAddr;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nodecheck::parse::ruleset::{Action, Chain, Endpoint, Rule, Ruleset};
 
 use crate::support::here;
 
+/// A directory of our own, in a process that has its own network namespace.
 pub const OWN: &str = "NODECHECK_OWN_NETNS";
 /// What kube-proxy and Calico write on a node with ten services, made by a program of ours: tables nat and filter.
 pub const NODE: &str = "tests/netfilter/node.rules";
@@ -53,8 +55,14 @@ pub fn alone(test: &str, body: impl FnOnce()) {
     }
     assert!(nix::unistd::geteuid().is_root(), "network namespaces need root");
     let mut command = Command::new("unshare");
-    command.arg("--net").arg(std::env::current_exe().unwrap()).args([test, "--exact", "--nocapture"]);
-    let output = command.env(OWN, "1").output().expect("unshare (util-linux)");
+    command.arg("--net").arg(std::env::current_exe().unwrap()).args([
+        test,
+        "--exact",
+        "--include-ignored",
+        "--nocapture",
+    ]);
+    let dir = tempfile::tempdir().unwrap();
+    let output = command.env(OWN, dir.path()).output().expect("unshare (util-linux)");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success() && out.contains("1 passed"), "{out}{err}");
@@ -64,7 +72,7 @@ pub fn alone(test: &str, body: impl FnOnce()) {
 /// A program of iptables. The machine's lock is not for us: a namespace needs none.
 pub fn iptables(program: &str) -> Command {
     let mut command = Command::new(program);
-    command.env("XTABLES_LOCKFILE", std::env::temp_dir().join(format!("nodecheck-xtables-{}", std::process::id())));
+    command.env("XTABLES_LOCKFILE", Path::new(&std::env::var_os(OWN).unwrap()).join("lock"));
     command
 }
 
