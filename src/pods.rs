@@ -20,7 +20,7 @@ use crate::containerd;
 use crate::host::{Error, Host, optional, printable};
 use crate::layout::{CONTAINER_LOGS, CRIO_CONTAINERS, POD_LOGS, task_dirs};
 use crate::parse::cgroup::Uid;
-use crate::parse::containerd::Records;
+use crate::parse::containerd::{Id, Records};
 
 /// A `config.json` holds the environment and the mounts: 10 to 100 KiB.
 const LARGEST_CONFIG: u64 = 1 << 20;
@@ -237,24 +237,25 @@ impl Names {
     }
 
     fn take_records(&mut self, records: &Records, wanted: &BTreeMap<Uid, Vec<String>>) {
-        let name_of = |sandbox: &str| {
+        let name_of = |sandbox: &Id| {
             let pod = records.sandboxes.get(sandbox)?.metadata()?.pod()?;
-            Some((Uid::parse(&pod.uid)?, PodName::new(&pod.namespace, &pod.name)?))
+            Some((Uid::parse(pod.uid)?, PodName::new(pod.namespace, pod.name)?))
         };
         let of_containers = records.containers.iter().filter_map(|(id, record)| {
             let metadata = record.metadata.as_ref().ok()?;
             let (name, attempt) = metadata.container()?;
-            Some((id, metadata.sandbox.as_str(), Some((name, attempt))))
+            Some((id, &metadata.sandbox, Some((name, attempt))))
         });
-        let of_sandboxes = records.sandboxes.keys().map(|id| (id, id.as_str(), None));
+        let of_sandboxes = records.sandboxes.keys().map(|id| (id, id, None));
         for (id, sandbox, container) in of_containers.chain(of_sandboxes) {
             let Some((uid, pod)) = name_of(sandbox) else { continue };
             let Some(ids) = wanted.get(&uid) else { continue };
             self.pods.entry(uid).or_insert_with(|| pod.clone());
-            if ids.contains(id) && !self.containers.contains_key(id) {
+            let id = id.to_string();
+            if ids.contains(&id) && !self.containers.contains_key(&id) {
                 let (container, restart) = container.filter(|(name, _)| is_label(name)).unzip();
                 let container = container.map(str::to_owned);
-                self.containers.insert(id.clone(), ContainerName { pod, container, restart });
+                self.containers.insert(id, ContainerName { pod, container, restart });
             }
         }
     }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use nodecheck::containerd::{self, Database};
 use nodecheck::host::Host;
 use nodecheck::parse::bolt::{Bucket, Db, Fault, Meta, Value};
-use nodecheck::parse::containerd::{Container, records};
+use nodecheck::parse::containerd::{Container, Id, records};
 use seal::{Reader, Seen, Wait, fnv1a};
 use tools::{Writer, output, tool};
 
@@ -219,8 +219,9 @@ fn a_snapshot_is_what_one_transaction_left() {
             assert_eq!((records.sandboxes.len(), records.containers.len()), (pods, 2 * pods + 4));
             let of = |record: &Container| record.metadata.as_ref().unwrap().sandbox.clone();
             // The pod of this transaction has no sandbox.
-            let new = records.containers.values().map(of).filter(|id| !records.sandboxes.contains_key(id));
-            let new: Vec<String> = new.collect();
+            let new =
+                records.containers.values().map(|record| of(record)).filter(|id| !records.sandboxes.contains_key(id));
+            let new: Vec<Id> = new.collect();
             assert!(new.len() == 4 && new.iter().all(|id| *id == new[0]), "{new:?}");
             accepted += 1;
             tries += snapshot.tries;
@@ -300,19 +301,19 @@ fn same_records(path: &Path) -> String {
     let (mut containers, mut sandboxes) = (Vec::new(), Vec::new());
     for (id, sandbox) in &records.sandboxes {
         for (lines, bucket, record) in [
-            (&mut containers, "containers", &sandbox.in_containers),
-            (&mut sandboxes, "sandboxes", &sandbox.in_sandboxes),
+            (&mut containers, "containers", sandbox.in_containers.as_ref()),
+            (&mut sandboxes, "sandboxes", sandbox.in_sandboxes.as_deref()),
         ] {
             let Some(record) = record else { continue };
             let metadata = record.metadata.as_ref().unwrap();
             let attempt = metadata.pod().unwrap().attempt;
-            lines.push(format!("{bucket} {id} {} sandbox {} {attempt}\n", time(record.created), metadata.name));
+            lines.push(format!("{bucket} {id} {} sandbox {} {attempt}\n", time(record.created), metadata.name()));
         }
     }
     for (id, record) in &records.containers {
         let metadata = record.metadata.as_ref().unwrap();
         let attempt = metadata.container().unwrap().1;
-        containers.push(format!("containers {id} {} container {} {attempt}\n", time(record.created), metadata.name));
+        containers.push(format!("containers {id} {} container {} {attempt}\n", time(record.created), metadata.name()));
     }
     // By their ids, as they are in the file.
     containers.sort();

@@ -220,8 +220,8 @@ impl Observation {
         for metadata in records.sandboxes.values().filter_map(|sandbox| sandbox.metadata()) {
             let Some(pod) = metadata.pod().filter(|pod| !pod.uid.is_empty()) else { continue };
             let name =
-                PodName::new(&pod.namespace, &pod.name).map_or_else(|| shown(&metadata.name), |name| name.to_string());
-            let known = highest.entry(&pod.uid).or_insert_with(|| (pod.attempt, name));
+                PodName::new(pod.namespace, pod.name).map_or_else(|| shown(metadata.name()), |name| name.to_string());
+            let known = highest.entry(pod.uid).or_insert_with(|| (pod.attempt, name));
             known.0 = known.0.max(pod.attempt);
         }
         for (uid, (attempt, name)) in highest {

@@ -1,227 +1,153 @@
-//! The extensions of a record: a protobuf `Any` with JSON in it (`internal/cri/store/{sandbox,container}/metadata.go`).
+//! What is kept of a record's metadata: little, since there are tens of thousands.
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::error::Category;
+use super::Id;
+use super::json;
 
-/// An extension holds a pod's labels and annotations: 256 KiB of those at most, or a container's environment.
-const LARGEST: usize = 4 << 20;
-
-/// The JSON around the metadata; containerd itself refuses another version.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Versioned<T> {
-    version: String,
-    metadata: T,
-}
-
-/// What the CRI plugin knows of a sandbox. Unknown fields are left out.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+/// What the CRI plugin knows of a sandbox.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct SandboxMetadata {
-    /// The id that containerd goes by; it should be the record's.
-    #[serde(default, rename = "ID", skip_serializing_if = "String::is_empty")]
-    pub id: String,
-    /// The name that can be reserved once: `<pod>_<namespace>_<uid>_<attempt>`.
-    pub name: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    config: Option<SandboxConfig>,
-    /// Where its network namespace is mounted; empty with the host's network.
-    #[serde(default, rename = "NetNSPath", skip_serializing_if = "Option::is_none")]
-    netns: Option<String>,
-    #[serde(default, rename = "IP", skip_serializing_if = "Option::is_none")]
-    ip: Option<String>,
+    texts: Box<str>,
+    name: Part,
+    other_id: Option<Part>,
+    pod: Option<(Part, Part, Part, u32)>,
+    netns: Option<Part>,
+    has_host_network: bool,
+    has_address: bool,
 }
 
 /// What the CRI plugin knows of a container.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ContainerMetadata {
-    /// The id that containerd goes by; it should be the record's.
-    #[serde(default, rename = "ID", skip_serializing_if = "String::is_empty")]
-    pub id: String,
-    /// `<container>_<pod>_<namespace>_<uid>_<attempt>`.
-    pub name: String,
     /// The id of its sandbox.
-    #[serde(default, rename = "SandboxID", skip_serializing_if = "String::is_empty")]
-    pub sandbox: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    config: Option<ContainerConfig>,
+    pub sandbox: Id,
+    texts: Box<str>,
+    name: Part,
+    other_id: Option<Part>,
+    container: Option<(Part, u32)>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct SandboxConfig {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    metadata: Option<PodMetadata>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    linux: Option<Linux>,
-}
-
-/// The kubelet's names of a sandbox. A number that is 0 is not written.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct PodMetadata {
+/// The kubelet's names of a sandbox.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PodMetadata<'a> {
     /// The pod.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub name: String,
+    pub name: &'a str,
     /// Its namespace.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub namespace: String,
+    pub namespace: &'a str,
     /// Its uid.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub uid: String,
+    pub uid: &'a str,
     /// How many sandboxes it had before.
-    #[serde(default, skip_serializing_if = "is_zero")]
     pub attempt: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Linux {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    security_context: Option<SecurityContext>,
+/// Where a text lies among the texts of a record. They are in one piece: a name has most of the others in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Part {
+    from: u32,
+    to: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct SecurityContext {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    namespace_options: Option<NamespaceOptions>,
-}
+impl Part {
+    /// That of a text, which is added unless it is there.
+    fn of(text: &str, texts: &mut String) -> Part {
+        let from = texts.find(text).unwrap_or_else(|| {
+            texts.push_str(text);
+            texts.len().saturating_sub(text.len())
+        });
+        // An extension is far smaller.
+        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        Part { from: place(from), to: place(from.saturating_add(text.len())) }
+    }
 
-/// `NamespaceMode` of the CRI: 0 is a network of the pod's own, 2 the node's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct NamespaceOptions {
-    #[serde(default, skip_serializing_if = "is_zero")]
-    network: i32,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct ContainerConfig {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    metadata: Option<NameOnly>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct NameOnly {
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    name: String,
-    #[serde(default, skip_serializing_if = "is_zero")]
-    attempt: u32,
+    fn text(self, texts: &str) -> &str {
+        let place = |at: u32| usize::try_from(at).ok();
+        let range = place(self.from).zip(place(self.to));
+        range.and_then(|(from, to)| texts.get(from..to)).unwrap_or_default()
+    }
 }
 
 impl SandboxMetadata {
+    /// Of an extension of the record that has this id.
+    pub(super) fn read(extension: &[u8], id: &str) -> Result<SandboxMetadata, String> {
+        let read: json::Sandbox = json::of(extension)?;
+        let mut texts = String::new();
+        let mut part = |text: &str| Part::of(text, &mut texts);
+        Ok(SandboxMetadata {
+            name: part(&read.name),
+            other_id: (read.id != id).then(|| part(&read.id)),
+            pod: read.pod().map(|pod| (part(&pod.name), part(&pod.namespace), part(&pod.uid), pod.attempt)),
+            netns: read.netns.as_deref().filter(|path| !path.is_empty()).map(&mut part),
+            has_host_network: read.has_host_network(),
+            has_address: read.ip.is_some_and(|ip| !ip.is_empty()),
+            texts: texts.into(),
+        })
+    }
+
+    /// The name that can be reserved once: `<pod>_<namespace>_<uid>_<attempt>`.
+    pub fn name(&self) -> &str {
+        self.name.text(&self.texts)
+    }
+
+    /// The id that containerd goes by, where it is not the record's, as it should be.
+    pub fn other_id(&self) -> Option<&str> {
+        Some(self.other_id?.text(&self.texts))
+    }
+
     /// The kubelet's names of it.
-    pub fn pod(&self) -> Option<&PodMetadata> {
-        self.config.as_ref()?.metadata.as_ref()
+    pub fn pod(&self) -> Option<PodMetadata<'_>> {
+        let (name, namespace, uid, attempt) = self.pod?;
+        let text = |part: Part| part.text(&self.texts);
+        Some(PodMetadata { name: text(name), namespace: text(namespace), uid: text(uid), attempt })
+    }
+
+    /// The uid of its pod; empty where that is not known.
+    pub fn uid(&self) -> &str {
+        self.pod.map_or("", |(_, _, uid, _)| uid.text(&self.texts))
     }
 
     /// Whether it has the node's network, hence neither an address nor a network namespace of its own.
     pub fn has_host_network(&self) -> bool {
-        let options = || self.config.as_ref()?.linux.as_ref()?.security_context.as_ref()?.namespace_options.as_ref();
-        options().is_some_and(|options| options.network == 2)
+        self.has_host_network
     }
 
     /// Whether its network was set up.
     pub fn has_address(&self) -> bool {
-        self.ip.as_ref().is_some_and(|ip| !ip.is_empty())
+        self.has_address
     }
 
     /// Where its network namespace is mounted, if it has one of its own.
     pub fn netns(&self) -> Option<&str> {
-        self.netns.as_deref().filter(|path| !path.is_empty())
+        Some(self.netns?.text(&self.texts))
     }
 }
 
 impl ContainerMetadata {
+    /// Of an extension of the record that has this id.
+    pub(super) fn read(extension: &[u8], id: &str) -> Result<ContainerMetadata, String> {
+        let read: json::Container = json::of(extension)?;
+        let mut texts = String::new();
+        let mut part = |text: &str| Part::of(text, &mut texts);
+        Ok(ContainerMetadata {
+            sandbox: Id::from(&*read.sandbox),
+            name: part(&read.name),
+            other_id: (read.id != id).then(|| part(&read.id)),
+            container: read.container().map(|(name, attempt)| (part(name), attempt)),
+            texts: texts.into(),
+        })
+    }
+
+    /// `<container>_<pod>_<namespace>_<uid>_<attempt>`.
+    pub fn name(&self) -> &str {
+        self.name.text(&self.texts)
+    }
+
+    /// The id that containerd goes by, where it is not the record's, as it should be.
+    pub fn other_id(&self) -> Option<&str> {
+        Some(self.other_id?.text(&self.texts))
+    }
+
     /// Its name in the pod, and how often it was made anew.
     pub fn container(&self) -> Option<(&str, u32)> {
-        let metadata = self.config.as_ref()?.metadata.as_ref()?;
-        Some((&metadata.name, metadata.attempt))
+        let (name, attempt) = self.container?;
+        Some((name.text(&self.texts), attempt))
     }
-}
-
-/// What is not written in the original is not in a reduced one either: so that is never longer.
-fn is_zero<N: Default + PartialEq>(number: &N) -> bool {
-    *number == N::default()
-}
-
-/// Reads an extension's value.
-pub(super) fn of<T: DeserializeOwned>(extension: &[u8]) -> Result<T, String> {
-    if extension.len() > LARGEST {
-        return Err(format!("has an extension of {} bytes", extension.len()));
-    }
-    let json = any(extension).ok_or("has an extension that is not what containerd writes")?;
-    let read: Versioned<T> = serde_json::from_slice(json).map_err(|error| {
-        // serde's own text quotes what is there.
-        let what = match error.classify() {
-            Category::Eof => "is cut off",
-            Category::Data => "lacks a field or has a wrong one",
-            Category::Syntax | Category::Io => "is no JSON",
-        };
-        format!("{what} (line {}, column {})", error.line(), error.column())
-    })?;
-    match read.version.as_str() {
-        "v1" => Ok(read.metadata),
-        other => Err(format!(
-            "has version '{}', and containerd knows v1",
-            other.escape_default().take(20).collect::<String>()
-        )),
-    }
-}
-
-/// The extension of a sandbox (`true`) or a container with as much of its JSON as is read here and blanks for the rest.
-/// `None` for what can't be read.
-pub fn reduced(extension: &[u8], is_sandbox: bool) -> Option<Vec<u8>> {
-    let json = any(extension)?;
-    let short = match is_sandbox {
-        true => serde_json::to_vec(&serde_json::from_slice::<Versioned<SandboxMetadata>>(json).ok()?),
-        false => serde_json::to_vec(&serde_json::from_slice::<Versioned<ContainerMetadata>>(json).ok()?),
-    };
-    let mut short = short.ok().filter(|short| short.len() <= json.len())?;
-    short.resize(json.len(), b' ');
-    // The value is the last field.
-    let head = extension.strip_suffix(json)?;
-    Some([head, &short].concat())
-}
-
-/// Why the JSON of an extension can't be read.
-pub fn json_error(json: &[u8], is_sandbox: bool) -> Option<serde_json::Error> {
-    match is_sandbox {
-        true => serde_json::from_slice::<Versioned<SandboxMetadata>>(json).err(),
-        false => serde_json::from_slice::<Versioned<ContainerMetadata>>(json).err(),
-    }
-}
-
-/// The value of a `google.protobuf.Any`: its field 2.
-pub fn any(mut bytes: &[u8]) -> Option<&[u8]> {
-    let mut value = None;
-    while !bytes.is_empty() {
-        let (tag, rest) = varint(bytes)?;
-        bytes = match tag & 7 {
-            0 => varint(rest)?.1,
-            1 => rest.get(8..)?,
-            2 => {
-                let (length, rest) = varint(rest)?;
-                let (field, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
-                if tag >> 3 == 2 {
-                    value = Some(field);
-                }
-                rest
-            }
-            5 => rest.get(4..)?,
-            _ => return None,
-        };
-    }
-    value
-}
-
-/// A base-128 varint, and what follows it.
-pub(super) fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let mut value = 0_u64;
-    for (number, byte) in bytes.iter().enumerate().take(10) {
-        let shift = u32::try_from(number).ok()?.checked_mul(7)?;
-        value |= u64::from(byte & 0x7f).checked_shl(shift)?;
-        if byte & 0x80 == 0 {
-            return Some((value, bytes.get(number.checked_add(1)?..)?));
-        }
-    }
-    None
 }

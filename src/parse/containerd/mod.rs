@@ -4,6 +4,8 @@
 //! sandbox in `v1/k8s.io/sandboxes/<id>`, and 1.7 with its sandbox server in `k8s.io/sandboxes/<id>`. Nothing says whether
 //! they run: that is not in the database.
 
+mod id;
+mod json;
 mod metadata;
 mod record;
 
@@ -12,7 +14,9 @@ use std::collections::BTreeMap;
 use super::ReadAt;
 use super::bolt::{Bucket, Db, Fault, Value};
 
-pub use metadata::{ContainerMetadata, SandboxMetadata, any, json_error, reduced};
+pub use id::Id;
+pub use json::{any, json_error, reduced};
+pub use metadata::{ContainerMetadata, PodMetadata, SandboxMetadata};
 pub use record::{Record, time};
 
 /// The namespace of the CRI plugin; Docker's is `moby`.
@@ -27,10 +31,10 @@ pub struct Records {
     pub namespaces: Vec<String>,
     /// Whether that of Kubernetes is among them.
     pub is_kubernetes: bool,
+    /// By id. Boxed, since a map that grows at its end is half empty.
+    pub sandboxes: BTreeMap<Id, Box<Sandbox>>,
     /// By id.
-    pub sandboxes: BTreeMap<String, Sandbox>,
-    /// By id.
-    pub containers: BTreeMap<String, Container>,
+    pub containers: BTreeMap<Id, Box<Container>>,
 }
 
 /// The records of a sandbox.
@@ -39,7 +43,7 @@ pub struct Sandbox {
     /// That among the containers: it holds the sandbox's name after a restart of containerd.
     pub in_containers: Option<Record<SandboxMetadata>>,
     /// That among the sandboxes.
-    pub in_sandboxes: Option<Record<SandboxMetadata>>,
+    pub in_sandboxes: Option<Box<Record<SandboxMetadata>>>,
 }
 
 /// The record of a container.
@@ -93,12 +97,12 @@ impl Records {
     }
 
     fn container<F: ReadAt + ?Sized>(&mut self, db: &Db<'_, F>, id: &[u8], bucket: Bucket<'_>) -> Result<(), Fault> {
-        let raw = record::Raw::read(db, bucket)?;
-        let id = String::from_utf8_lossy(id).into_owned();
+        let id = String::from_utf8_lossy(id);
+        let raw = record::Raw::read(db, &id, bucket)?;
         if raw.is_sandbox() {
-            self.sandboxes.entry(id).or_default().in_containers = Some(raw.sandbox());
+            self.sandboxes.entry(Id::from(&*id)).or_default().in_containers = Some(raw.sandbox());
         } else if raw.is_container() {
-            self.containers.insert(id, raw.container());
+            self.containers.insert(Id::from(&*id), Box::new(raw.container()));
         }
         Ok(())
     }
@@ -106,9 +110,9 @@ impl Records {
     fn sandboxes<F: ReadAt + ?Sized>(&mut self, db: &Db<'_, F>, bucket: Bucket<'_>) -> Result<(), Fault> {
         db.each(bucket, &mut |id, value| {
             let Value::Bucket(bucket) = value else { return Ok(()) };
-            let raw = record::Raw::read(db, bucket)?;
-            let id = String::from_utf8_lossy(id).into_owned();
-            self.sandboxes.entry(id).or_default().in_sandboxes = Some(raw.sandbox_of_api());
+            let id = String::from_utf8_lossy(id);
+            let raw = record::Raw::read(db, &id, bucket)?;
+            self.sandboxes.entry(Id::from(&*id)).or_default().in_sandboxes = Some(Box::new(raw.sandbox_of_api()));
             Ok(())
         })
     }
@@ -117,21 +121,24 @@ impl Records {
 impl Sandbox {
     /// What is known of it: of its record among the containers, if there is one that can be read.
     pub fn metadata(&self) -> Option<&SandboxMetadata> {
-        let of =
-            |record: &'_ Option<Record<SandboxMetadata>>| record.as_ref().is_some_and(|record| record.metadata.is_ok());
-        let record = if of(&self.in_containers) { &self.in_containers } else { &self.in_sandboxes };
-        record.as_ref()?.metadata.as_ref().ok()
+        self.records().find_map(|record| record.metadata.as_ref().ok())
+    }
+
+    /// The same, for good.
+    pub fn into_metadata(self) -> Option<SandboxMetadata> {
+        let others = self.in_sandboxes.map(|record| *record);
+        self.in_containers.into_iter().chain(others).find_map(|record| record.metadata.ok())
     }
 
     /// Both records.
     pub fn records(&self) -> impl Iterator<Item = &Record<SandboxMetadata>> {
-        self.in_containers.iter().chain(&self.in_sandboxes)
+        self.in_containers.iter().chain(self.in_sandboxes.as_deref())
     }
 }
 
 /// A signed number as `encoding/binary` of Go writes it, if it is not negative.
 fn zigzag(bytes: &[u8]) -> u64 {
-    metadata::varint(bytes).map_or(0, |(value, _)| value >> 1)
+    json::varint(bytes).map_or(0, |(value, _)| value >> 1)
 }
 
 /// What must hold for any bytes: no panic, and an end.

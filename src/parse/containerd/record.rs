@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::super::ReadAt;
 use super::super::bolt::{Bucket, Db, Fault, Value};
-use super::metadata::{self, ContainerMetadata, SandboxMetadata};
+use super::metadata::{ContainerMetadata, SandboxMetadata};
 
 /// The label that says what a record is of.
 const KIND: &[u8] = b"io.cri-containerd.kind";
@@ -21,9 +21,9 @@ pub struct Record<T> {
     /// Whether one of its times can't be read: then containerd can't list any record.
     pub has_bad_time: bool,
     /// The pod that its labels name, `namespace/pod`; only where the metadata can't be read.
-    pub labelled: Option<String>,
-    /// `io.containerd.runc.v2`, for instance.
-    pub runtime: Option<String>,
+    pub labelled: Option<Box<str>>,
+    /// `io.containerd.runc.v2`, for instance. Nobody asks for a container's.
+    pub runtime: Option<Box<str>>,
     /// What the CRI plugin keeps in it, or why it can't be read: containerd can't either.
     pub metadata: Result<T, String>,
 }
@@ -43,7 +43,7 @@ pub(super) struct Raw {
 }
 
 impl Raw {
-    pub(super) fn read<F: ReadAt + ?Sized>(db: &Db<'_, F>, bucket: Bucket<'_>) -> Result<Raw, Fault> {
+    pub(super) fn read<F: ReadAt + ?Sized>(db: &Db<'_, F>, id: &str, bucket: Bucket<'_>) -> Result<Raw, Fault> {
         let mut raw = Raw::default();
         db.each(bucket, &mut |key, value| match (key, value) {
             (b"createdat" | b"updatedat", Value::Bytes(bytes, _)) => {
@@ -75,9 +75,9 @@ impl Raw {
             (b"extensions", Value::Bucket(bucket)) => db.each(bucket, &mut |key, value| {
                 let Value::Bytes(bytes, _) = value else { return Ok(()) };
                 match key {
-                    OF_SANDBOX => raw.of_sandbox = Some(metadata::of(bytes)),
-                    OF_CONTAINER => raw.of_container = Some(metadata::of(bytes)),
-                    OF_API => raw.of_api = Some(metadata::of(bytes)),
+                    OF_SANDBOX => raw.of_sandbox = Some(SandboxMetadata::read(bytes, id)),
+                    OF_CONTAINER => raw.of_container = Some(ContainerMetadata::read(bytes, id)),
+                    OF_API => raw.of_api = Some(SandboxMetadata::read(bytes, id)),
                     _ => return Ok(()),
                 }
                 db.keep(value);
@@ -108,6 +108,7 @@ impl Raw {
 
     pub(super) fn container(mut self) -> Record<ContainerMetadata> {
         let metadata = self.of_container.take();
+        self.runtime = None;
         self.record(metadata, OF_CONTAINER)
     }
 
@@ -115,9 +116,9 @@ impl Raw {
         let missing = || Err(format!("has no extension {}", String::from_utf8_lossy(extension)));
         let metadata = metadata.unwrap_or_else(missing);
         let pod = self.namespace.zip(self.pod).filter(|_| metadata.is_err());
-        let labelled = pod.map(|(namespace, pod)| format!("{namespace}/{pod}"));
+        let labelled = pod.map(|(namespace, pod)| format!("{namespace}/{pod}").into());
         let Raw { created, has_bad_time, runtime, .. } = self;
-        Record { created, has_bad_time, labelled, runtime, metadata }
+        Record { created, has_bad_time, labelled, runtime: runtime.map(String::into), metadata }
     }
 }
 

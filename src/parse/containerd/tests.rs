@@ -6,7 +6,7 @@ mod values;
 use jiff::Timestamp;
 
 use super::super::bolt::{Db, Fault, Meta};
-use super::{Container, Records, Sandbox, fuzz, reduced, time};
+use super::{Container, Id, Records, Sandbox, fuzz, reduced, time};
 use crate::bolt_writer::{Ctr, MetaDb, Pod, any, go_time, reseal};
 
 fn read(file: &[u8]) -> Result<Records, Fault> {
@@ -23,7 +23,7 @@ fn records(db: &MetaDb) -> Records {
 fn sandbox(db: &MetaDb) -> Sandbox {
     let records = records(db);
     assert_eq!((records.sandboxes.len(), records.containers.len()), (1, 0));
-    records.sandboxes.into_values().next().unwrap()
+    *records.sandboxes.into_values().next().unwrap()
 }
 
 /// What becomes of the metadata of a pod whose record is among the containers.
@@ -32,12 +32,16 @@ fn of_pod(pod: &Pod) -> Sandbox {
 }
 
 fn of_container(container: &Ctr) -> Container {
-    records(&MetaDb::new().container(container)).containers.into_values().next().unwrap()
+    *records(&MetaDb::new().container(container)).containers.into_values().next().unwrap()
 }
 
 /// Why a sandbox's metadata can't be read.
 fn why(pod: &Pod) -> String {
     of_pod(pod).in_containers.unwrap().metadata.unwrap_err()
+}
+
+fn id(text: &str) -> Id {
+    text.into()
 }
 
 fn web() -> Pod {
@@ -56,25 +60,26 @@ fn a_node_with_containerd_1_6() {
     assert_eq!((all.schema, all.is_kubernetes, &all.namespaces[..]), (Some(3), true, &["k8s.io".to_owned()][..]));
     assert_eq!((all.sandboxes.len(), all.containers.len()), (2, 2));
 
-    let record = all.sandboxes[&web.id].in_containers.clone().unwrap();
+    let record = all.sandboxes[&id(&web.id)].in_containers.clone().unwrap();
     assert_eq!(record.created, Some("2026-11-02T03:04:05.000000006Z".parse().unwrap()));
     assert_eq!((record.runtime.as_deref(), record.has_bad_time), (Some("io.containerd.runc.v2"), false));
     // The labels are for records that say nothing else.
     assert_eq!(record.labelled, None);
     let metadata = record.metadata.unwrap();
-    assert_eq!((&metadata.id, &metadata.name), (&web.id, &format!("web-0_prod_{}_3", web.uid)));
+    assert_eq!((metadata.other_id(), metadata.name()), (None, &*format!("web-0_prod_{}_3", web.uid)));
     assert_eq!((metadata.has_host_network(), metadata.has_address()), (false, true));
     assert_eq!(metadata.netns(), Some(&*web.netns()));
     let pod = metadata.pod().unwrap();
-    assert_eq!((&*pod.name, &*pod.namespace, &pod.uid, pod.attempt), ("web-0", "prod", &web.uid, 3));
-    assert_eq!(all.sandboxes[&web.id].in_sandboxes, None);
+    assert_eq!((pod.name, pod.namespace, pod.uid, pod.attempt), ("web-0", "prod", &*web.uid, 3));
+    assert_eq!(all.sandboxes[&id(&web.id)].in_sandboxes, None);
 
-    let metadata = all.sandboxes[&etcd.id].metadata().unwrap();
+    let metadata = all.sandboxes[&id(&etcd.id)].metadata().unwrap();
     assert_eq!((metadata.has_host_network(), metadata.has_address(), metadata.netns()), (true, false, None));
     assert_eq!(metadata.pod().unwrap().attempt, 0, "containerd does not write what is 0");
 
-    let metadata = all.containers[&nginx.id].metadata.clone().unwrap();
-    assert_eq!((&metadata.name, &metadata.sandbox, &metadata.id), (&nginx.full_name(), &web.id, &nginx.id));
+    let metadata = all.containers[&id(&nginx.id)].metadata.clone().unwrap();
+    assert_eq!((metadata.name(), &metadata.sandbox), (&*nginx.full_name(), &id(&web.id)));
+    assert_eq!(metadata.other_id(), None);
     assert_eq!(metadata.container(), Some(("nginx", 2)));
 }
 
@@ -83,7 +88,7 @@ fn where_the_records_of_a_sandbox_are() {
     let (web, other) = (web(), Pod::new("other"));
     let places = |db: &MetaDb| {
         let sandbox = sandbox(db);
-        assert_eq!(sandbox.metadata().unwrap().name, web.full_name());
+        assert_eq!(sandbox.metadata().unwrap().name(), web.full_name());
         (sandbox.in_containers.is_some(), sandbox.in_sandboxes.is_some(), sandbox.records().count())
     };
     assert_eq!(places(&MetaDb::new().pod(&web)), (true, false, 1));
@@ -93,7 +98,7 @@ fn where_the_records_of_a_sandbox_are() {
     assert_eq!(places(&MetaDb::new().sandbox(&web).sandbox_of_1_7(&web)), (true, true, 2));
     let all = records(&MetaDb::v2().pod(&web).sandbox_of_api(&other));
     assert_eq!((all.schema, all.sandboxes.len()), (Some(4), 2));
-    assert_eq!(all.sandboxes[&other.id].in_containers, None);
+    assert_eq!(all.sandboxes[&id(&other.id)].in_containers, None);
 }
 
 #[test]
@@ -117,7 +122,7 @@ fn thousands_of_records() {
     let all = read(&db.build()).unwrap();
     assert_eq!((all.sandboxes.len(), all.containers.len()), (1500, 1500));
     for pod in &pods {
-        assert_eq!(all.sandboxes[&pod.id].metadata().unwrap().name, pod.full_name());
+        assert_eq!(all.sandboxes[&id(&pod.id)].metadata().unwrap().name(), pod.full_name());
     }
 }
 

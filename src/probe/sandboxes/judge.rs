@@ -1,6 +1,6 @@
 //! What will happen to each sandbox, hence what must be told of it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::text::{self, Named};
@@ -104,7 +104,7 @@ impl<'a> Classes<'a> {
     fn of(probe: &Sandboxes, seen: &'a Observation, past: &Past, now: &Moment) -> Classes<'a> {
         let mut classes = Classes::default();
         for (database, contents) in seen.contents() {
-            let mut pods: BTreeMap<&str, Vec<&Sandbox>> = BTreeMap::new();
+            let mut listed: Vec<&Sandbox> = Vec::new();
             for sandbox in &contents.sandboxes {
                 let named = Named { database, sandbox };
                 match &sandbox.life {
@@ -118,22 +118,23 @@ impl<'a> Classes<'a> {
                 }
                 // One that is only begun is in no list of containerd's after a restart.
                 let is_listed = !sandbox.is_only_begun || matches!(sandbox.life, Life::Live { .. });
-                if is_listed && !sandbox.uid.is_empty() && !sandbox.ignored {
-                    pods.entry(&sandbox.uid).or_default().push(sandbox);
+                if is_listed && !sandbox.uid().is_empty() && !sandbox.ignored {
+                    listed.push(sandbox);
                 }
             }
-            for sandboxes in pods.into_values() {
-                classes.invert(database, &sandboxes);
+            listed.sort_by_key(|sandbox| sandbox.uid());
+            for sandboxes in listed.chunk_by(|one, other| one.uid() == other.uid()) {
+                classes.invert(database, sandboxes);
             }
         }
         for case in &mut classes.stuck {
-            let uid = &case.named.sandbox.uid;
+            let uid = case.named.sandbox.uid();
             case.former =
-                classes.former.iter().copied().filter(|former| !uid.is_empty() && former.uid == *uid).collect();
+                classes.former.iter().copied().filter(|former| !uid.is_empty() && former.uid() == uid).collect();
         }
         // The name of their successors is not free, and what frees it is told there.
-        let inverted: HashSet<&str> = classes.inverted.iter().map(|one| one.newest.sandbox.uid.as_str()).collect();
-        classes.stale.retain(|case| !inverted.contains(case.named.sandbox.uid.as_str()));
+        let inverted: HashSet<&str> = classes.inverted.iter().map(|one| one.newest.sandbox.uid()).collect();
+        classes.stale.retain(|case| !inverted.contains(case.named.sandbox.uid()));
         classes
     }
 
@@ -158,14 +159,15 @@ impl<'a> Classes<'a> {
     }
 
     fn invert(&mut self, database: &'a Seen, sandboxes: &[&'a Sandbox]) {
-        let newest = sandboxes.iter().filter(|one| one.created.is_some()).max_by_key(|one| (one.created, one.attempt));
-        let highest = sandboxes.iter().max_by_key(|one| one.attempt);
+        let newest =
+            sandboxes.iter().filter(|one| one.created.is_some()).max_by_key(|one| (one.created, one.attempt()));
+        let highest = sandboxes.iter().max_by_key(|one| one.attempt());
         let (Some(newest), Some(highest)) = (newest, highest) else { return };
-        if highest.created.is_none() || newest.attempt >= highest.attempt {
+        if highest.created.is_none() || newest.attempt() >= highest.attempt() {
             return;
         }
         let named = |sandbox: &&'a Sandbox| Named { database, sandbox };
-        let is_next_taken = sandboxes.iter().any(|one| Some(one.attempt) == newest.attempt.checked_add(1));
+        let is_next_taken = sandboxes.iter().any(|one| Some(one.attempt()) == newest.attempt().checked_add(1));
         let inversion = Inversion { newest: named(newest), highest: named(highest), is_next_taken };
         match newest.life {
             Life::Live { .. } => self.inverted_live.push(inversion),

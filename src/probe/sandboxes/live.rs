@@ -7,6 +7,7 @@ use serde::Deserialize;
 use crate::host::{Dir, Error, Host, optional};
 use crate::layout::RUNC_STATE;
 use crate::parse::cgroup::{Place, Runtime, Uid};
+use crate::parse::containerd::{Id, Records, Sandbox};
 use crate::parse::process::{self, ProcessStat};
 use crate::probe::container;
 
@@ -37,11 +38,39 @@ pub(super) enum Kind {
     Container,
 }
 
+/// The ids whose processes are looked for: those of all records.
+pub(super) struct Wanted<'r>(pub Vec<&'r Records>);
+
+impl Wanted<'_> {
+    fn kind(&self, id: &Id) -> Option<Kind> {
+        self.0.iter().rev().find_map(|records| match records.sandboxes.get(id) {
+            Some(sandbox) => Some(kind(sandbox)),
+            None => records.containers.contains_key(id).then_some(Kind::Container),
+        })
+    }
+
+    /// As far as there is a record of what has this id.
+    fn id(&self, text: &str) -> Option<Id> {
+        Some(Id::from(text)).filter(|id| self.kind(id).is_some())
+    }
+
+    fn sandboxes(&self) -> impl Iterator<Item = &Id> {
+        self.0.iter().flat_map(|records| records.sandboxes.keys())
+    }
+}
+
+fn kind(sandbox: &Sandbox) -> Kind {
+    // io.containerd.runc.v1 and .v2, and the one before them.
+    let is_runc = |name: &str| name.contains("runc") || name.ends_with("runtime.v1.linux");
+    let mut names = sandbox.records().filter_map(|record| record.runtime.as_deref());
+    if names.all(is_runc) { Kind::Sandbox } else { Kind::Machine }
+}
+
 /// What the processes tell.
 #[derive(Debug, Default)]
 pub(super) struct Processes {
     /// The ids that have one.
-    pub live: BTreeSet<String>,
+    pub live: BTreeSet<Id>,
     /// Why others may have one all the same.
     pub blind: Option<String>,
     /// Whether CRI-O runs.
@@ -59,7 +88,7 @@ struct State {
 
 impl Processes {
     /// Looks for the processes of these ids.
-    pub(super) fn look(host: &Host, wanted: &BTreeMap<&str, Kind>) -> Processes {
+    pub(super) fn look(host: &Host, wanted: &Wanted<'_>) -> Processes {
         let mut found = Processes::default();
         if let Err(error) = found.search(host, wanted) {
             found.blind = Some(error.to_string());
@@ -67,7 +96,7 @@ impl Processes {
         found
     }
 
-    fn search(&mut self, host: &Host, wanted: &BTreeMap<&str, Kind>) -> Result<(), Error> {
+    fn search(&mut self, host: &Host, wanted: &Wanted<'_>) -> Result<(), Error> {
         let proc = host.dir("/proc")?;
         if optional(proc.read("1/stat", SMALL))?.is_none() {
             return Err(Error::Failed("/proc hides processes: process 1 is not shown (hidepid)".to_owned()));
@@ -79,10 +108,10 @@ impl Processes {
             // One that has ended meanwhile is none.
             let Some(cgroup) = optional(proc.read(&format!("{process}/cgroup"), SMALL))? else { continue };
             let mut has_id = false;
-            for id in process::container_ids(&cgroup).filter(|id| wanted.contains_key(id)) {
+            for id in process::container_ids(&cgroup).filter_map(|id| wanted.id(id)) {
                 has_id = true;
-                if !self.live.contains(id) && stat_of(&proc, process)?.is_some_and(|stat| !stat.has_ended()) {
-                    self.live.insert(id.to_owned());
+                if !self.live.contains(&id) && stat_of(&proc, process)?.is_some_and(|stat| !stat.has_ended()) {
+                    self.live.insert(id);
                 }
             }
             if !has_id {
@@ -95,8 +124,7 @@ impl Processes {
                 }
             }
         }
-        let mut sandboxes = wanted.iter().filter(|(_, kind)| **kind != Kind::Container);
-        if sandboxes.all(|(id, _)| self.live.contains(*id)) {
+        if wanted.sandboxes().all(|id| self.live.contains(id)) {
             return Ok(());
         }
         self.ask_runc(host, &proc, wanted)?;
@@ -104,20 +132,21 @@ impl Processes {
     }
 
     /// runc wrote down the first process, and when it began: another process with its number is another one.
-    fn ask_runc(&mut self, host: &Host, proc: &Dir<'_>, wanted: &BTreeMap<&str, Kind>) -> Result<(), Error> {
+    fn ask_runc(&mut self, host: &Host, proc: &Dir<'_>, wanted: &Wanted<'_>) -> Result<(), Error> {
         let Some(ids) = optional(host.list(RUNC_STATE, MOST))? else { return Ok(()) };
-        for id in ids.iter().filter_map(|id| id.to_str()).filter(|id| wanted.contains_key(id)) {
-            if self.live.contains(id) {
+        for (name, id) in ids.iter().filter_map(|name| name.to_str()).filter_map(|name| Some((name, wanted.id(name)?)))
+        {
+            if self.live.contains(&id) {
                 continue;
             }
-            let Some(bytes) = optional(host.read(&format!("{RUNC_STATE}/{id}/state.json"), 16 << 20))? else {
+            let Some(bytes) = optional(host.read(&format!("{RUNC_STATE}/{name}/state.json"), 16 << 20))? else {
                 continue;
             };
             // One that is being written has no process yet.
             let Ok(state) = serde_json::from_slice::<State>(&bytes) else { continue };
             let stat = stat_of(proc, &state.init_process_pid.to_string())?;
             if stat.is_some_and(|stat| stat.start == state.init_process_start && !stat.has_ended()) {
-                self.live.insert(id.to_owned());
+                self.live.insert(id);
             }
         }
         Ok(())
@@ -129,7 +158,7 @@ impl Processes {
         &mut self,
         host: &Host,
         proc: &Dir<'_>,
-        wanted: &BTreeMap<&str, Kind>,
+        wanted: &Wanted<'_>,
         others: &[&str],
     ) -> Result<(), Error> {
         let mut stats: Vec<(&str, ProcessStat)> = Vec::new();
@@ -146,12 +175,11 @@ impl Processes {
                 continue;
             };
             let arguments = process::arguments(&cmdline);
-            let Some((id, kind)) = process::option(&arguments, &["id"]).and_then(|id| wanted.get_key_value(id)) else {
-                continue;
-            };
+            let Some(id) = process::option(&arguments, &["id"]).map(Id::from) else { continue };
+            let Some(kind) = wanted.kind(&id) else { continue };
             let has_child = process.parse().is_ok_and(|process: u32| parents.contains(&process));
-            if *kind == Kind::Machine || has_child {
-                self.live.insert((*id).to_owned());
+            if kind == Kind::Machine || has_child {
+                self.live.insert(id);
             }
         }
         self.crio = stats.iter().any(|(_, stat)| stat.comm == "crio");

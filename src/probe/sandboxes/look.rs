@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::Deserialize;
 
-use super::live::{Kind, Processes};
+use super::live::{Processes, Wanted};
 use super::sort::{self, Around, Ending};
 use super::{Contents, Holder, Life, Observation, ROOT, Sandboxes, Seen};
 use crate::containerd::{self, Database, Place, Snapshot, find, status_of};
@@ -13,7 +13,7 @@ use crate::history::Past;
 use crate::host::{Error, Host, optional, printable};
 use crate::layout::KUBELET_ROOTS;
 use crate::parse::cgroup::Uid;
-use crate::parse::containerd::Sandbox as Recorded;
+use crate::parse::containerd::{Id, Records, Sandbox as Recorded};
 use crate::parse::process::Flock;
 use crate::pods::Names;
 
@@ -52,7 +52,7 @@ pub(super) fn observe(probe: &Sandboxes, host: &Host, past: &Past) -> Result<Obs
     }
     // Before the processes: a pod that stops ends first and loses its network namespace then.
     let netns = netns(host, &read);
-    let processes = Processes::look(host, &wanted(&read));
+    let processes = Processes::look(host, &Wanted(readable(&read).collect()));
     let endings = match processes.blind {
         Some(_) => BTreeMap::new(),
         None => endings(host, &read, &processes, &mut seen.troubles),
@@ -70,7 +70,7 @@ pub(super) fn observe(probe: &Sandboxes, host: &Host, past: &Past) -> Result<Obs
         let holder = one.holder(locks.as_deref(), &processes);
         let Read { place, snapshot } = one;
         let path = place.database.as_ref().map(|database| database.path().to_owned()).unwrap_or_default();
-        let contents = snapshot.read.map(|records| sort::contents(probe, &records, &processes, &around));
+        let contents = snapshot.read.map(|records| sort::contents(probe, records, &processes, &around));
         let Place { root, of, .. } = place;
         seen.databases.push(Seen { root, path, of, holder, tries: snapshot.tries, read: contents });
     }
@@ -110,20 +110,9 @@ fn foreign(place: &Place<'_>, snapshot: &Snapshot) -> Option<Error> {
     Some(Error::Absent(format!("no namespace k8s.io in {path} ({has})")))
 }
 
-/// The ids whose processes are looked for.
-fn wanted<'r>(read: &'r [Read<'_>]) -> BTreeMap<&'r str, Kind> {
-    // io.containerd.runc.v1 and .v2, and the one before them.
-    let is_runc = |name: &str| name.contains("runc") || name.ends_with("runtime.v1.linux");
-    let kind = |sandbox: &Recorded| {
-        let mut names = sandbox.records().filter_map(|record| record.runtime.as_deref());
-        if names.all(is_runc) { Kind::Sandbox } else { Kind::Machine }
-    };
-    let mut wanted = BTreeMap::new();
-    for records in read.iter().filter_map(|one| one.snapshot.read.as_ref().ok()) {
-        wanted.extend(records.containers.keys().map(|id| (id.as_str(), Kind::Container)));
-        wanted.extend(records.sandboxes.iter().map(|(id, sandbox)| (id.as_str(), kind(sandbox))));
-    }
-    wanted
+/// What is on record in the databases that are not damaged.
+fn readable<'r>(read: &'r [Read<'_>]) -> impl Iterator<Item = &'r Records> {
+    read.iter().filter_map(|one| one.snapshot.read.as_ref().ok())
 }
 
 impl Read<'_> {
@@ -180,8 +169,9 @@ fn unrecorded(
         return None;
     }
     let is_known =
-        |id: &str| all.iter().any(|records| records.sandboxes.contains_key(id) || records.containers.contains_key(id));
-    let strays: Vec<(&String, &Uid)> = processes.strays.iter().filter(|(id, _)| !is_known(id)).collect();
+        |id: &Id| all.iter().any(|records| records.sandboxes.contains_key(id) || records.containers.contains_key(id));
+    let strays = processes.strays.iter().filter(|(id, _)| !is_known(&Id::from(id.as_str())));
+    let strays: Vec<(&String, &Uid)> = strays.collect();
     let wanted: BTreeMap<Uid, Vec<String>> = strays.iter().map(|(_, uid)| (**uid, Vec::new())).collect();
     let names = if wanted.is_empty() { Names::default() } else { Names::look(host, &wanted) };
     let name = |uid: &Uid| names.pod(*uid).map_or_else(|| format!("pod {uid}"), ToString::to_string);
@@ -210,24 +200,22 @@ fn pods(host: &Host, read: &[Read<'_>], processes: &Processes, seen: &mut Observ
             Err(error) => seen.troubles.push(error),
         }
     }
-    let records = read.iter().filter_map(|one| one.snapshot.read.as_ref().ok());
-    let live = records.flat_map(|records| &records.sandboxes).filter(|(id, _)| processes.live.contains(*id));
+    let live = readable(read).flat_map(|records| &records.sandboxes).filter(|(id, _)| processes.live.contains(*id));
     let mut live = live.filter_map(|(_, sandbox)| uid(sandbox)).peekable();
     live.peek()?;
     pods.filter(|pods| live.all(|uid| pods.contains(uid)))
 }
 
 fn uid(sandbox: &Recorded) -> Option<&str> {
-    Some(sandbox.metadata()?.pod()?.uid.as_str())
+    Some(sandbox.metadata()?.pod()?.uid)
 }
 
 /// What is known of the network namespaces that sandboxes had at the first look: by their ids, whether it is mounted.
-fn netns(host: &Host, read: &[Read<'_>]) -> BTreeMap<String, bool> {
-    let records = || read.iter().filter_map(|one| one.snapshot.read.as_ref().ok());
-    let of = |sandbox: &Recorded| Some(sandbox.metadata()?.netns()?.rsplit('/').next()?.to_owned());
-    let all = records().flat_map(|records| &records.sandboxes);
-    let all: Vec<(&String, String)> = all.filter_map(|(id, sandbox)| Some((id, of(sandbox)?))).collect();
-    if all.is_empty() {
+fn netns(host: &Host, read: &[Read<'_>]) -> BTreeMap<Id, bool> {
+    let all = readable(read).flat_map(|records| &records.sandboxes);
+    let mut all =
+        all.filter_map(|(id, sandbox)| Some((id, sandbox.metadata()?.netns()?.rsplit('/').next()?))).peekable();
+    if all.peek().is_none() {
         return BTreeMap::new();
     }
     // Links on the way make more than one path of each: their last parts are compared.
@@ -239,7 +227,7 @@ fn netns(host: &Host, read: &[Read<'_>]) -> BTreeMap<String, bool> {
         kind.starts_with("nsfs ").then(|| point.rsplit('/').next().unwrap_or(point))
     });
     let points: HashSet<&str> = points.collect();
-    all.into_iter().map(|(id, name)| (id.clone(), points.contains(name.as_str()))).collect()
+    all.map(|(id, name)| (id.clone(), points.contains(name))).collect()
 }
 
 impl Observation {
@@ -283,12 +271,7 @@ impl Status {
 
 /// How the containers of sandboxes ended that have no process. Read before the records are read again: a container loses its
 /// record first.
-fn endings(
-    host: &Host,
-    read: &[Read<'_>],
-    processes: &Processes,
-    troubles: &mut Vec<Error>,
-) -> BTreeMap<String, Ending> {
+fn endings(host: &Host, read: &[Read<'_>], processes: &Processes, troubles: &mut Vec<Error>) -> BTreeMap<Id, Ending> {
     let mut endings = BTreeMap::new();
     for one in read {
         let Ok(records) = &one.snapshot.read else { continue };
@@ -301,7 +284,7 @@ fn endings(
                 endings.insert(id.clone(), Ending::None);
                 continue;
             }
-            let ending = match optional(host.read(&status_of(&one.place.root, id), LARGEST_STATUS)) {
+            let ending = match optional(host.read(&status_of(&one.place.root, &id.to_string()), LARGEST_STATUS)) {
                 Ok(Some(bytes)) => match serde_json::from_slice::<Status>(&bytes) {
                     Ok(status) if status.is_unclean() => Ending::Unclean,
                     Ok(_) => Ending::Clean,

@@ -21,8 +21,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Probe;
 use super::glob::Glob;
+use super::words::{short_id, shown};
 use crate::history::{Past, Trace};
 use crate::host::{Error, Host, Moment};
+use crate::parse::containerd::{Id, SandboxMetadata};
+use crate::pods::PodName;
 use crate::verdict::{Assessment, MetricSpec, Unit};
 
 // A database that is damaged or can't be read is a finding of its own: what it hides needs no other.
@@ -149,12 +152,8 @@ struct Contents {
 /// A sandbox.
 #[derive(Debug)]
 struct Sandbox {
-    id: String,
-    pod: String,
-    uid: String,
-    attempt: u32,
-    /// The name that it holds.
-    name: String,
+    id: Id,
+    metadata: SandboxMetadata,
     created: Option<Timestamp>,
     life: Life,
     /// containerd 2 alone has only this kind of record of it: until it has started.
@@ -217,6 +216,30 @@ struct Broken {
     is_of_api: bool,
 }
 
+impl Sandbox {
+    fn short_id(&self) -> String {
+        shown(short_id(&self.id.to_string()))
+    }
+
+    /// Its pod, as it is told.
+    fn pod(&self) -> String {
+        self.pod_name().map_or_else(|| shown(self.metadata.name()), |name| name.to_string())
+    }
+
+    fn pod_name(&self) -> Option<PodName> {
+        let pod = self.metadata.pod()?;
+        PodName::new(pod.namespace, pod.name)
+    }
+
+    fn uid(&self) -> &str {
+        self.metadata.uid()
+    }
+
+    fn attempt(&self) -> u32 {
+        self.metadata.pod().unwrap_or_default().attempt
+    }
+}
+
 impl Probe for Sandboxes {
     const NAME: &'static str = "containerd-sandboxes";
     const PARAMS: &'static [(&'static str, &'static str)] = &[
@@ -250,7 +273,7 @@ impl Probe for Sandboxes {
         }
         if seen.blind.is_none() && seen.is_whole() {
             let dead = || seen.sandboxes().filter_map(|(sandbox, dead)| dead.map(|dead| (sandbox, dead)));
-            let of = |sandbox: &Sandbox| (sandbox.id.clone(), String::new());
+            let of = |sandbox: &Sandbox| (sandbox.id.to_string(), String::new());
             trace = trace.group(DEAD, dead().filter(|(_, dead)| !dead.is_superseded).map(|(sandbox, _)| of(sandbox)));
             trace = trace.group(GONE, dead().filter(|(_, dead)| dead.is_orphan).map(|(sandbox, _)| of(sandbox)));
         }

@@ -55,11 +55,8 @@ fn how_long_a_sandbox_has_been_dead() {
     ];
     for (created, looks, now, minutes, why) in cases {
         let sandbox = Sandbox {
-            id: "id".to_owned(),
-            pod: String::new(),
-            uid: String::new(),
-            attempt: 0,
-            name: String::new(),
+            id: "id".into(),
+            metadata: Default::default(),
             created: created.map(ago),
             life: Life::Dead(Default::default()),
             is_only_begun: false,

@@ -23,8 +23,8 @@ pub(super) struct Named<'a> {
 impl Named<'_> {
     /// `default/web-0 attempt 1 (0bc50f8580500)`.
     fn full(&self) -> String {
-        let Sandbox { pod, attempt, id, .. } = self.sandbox;
-        format!("{pod} attempt {attempt} ({})", shown(short_id(id)))
+        let sandbox = self.sandbox;
+        format!("{} attempt {} ({})", sandbox.pod(), sandbox.attempt(), sandbox.short_id())
     }
 }
 
@@ -219,7 +219,7 @@ struct Line<'a> {
 }
 
 fn short(sandbox: &Sandbox) -> Option<String> {
-    id_of(&sandbox.id).map(|id| short_id(&id).to_owned())
+    id_of(&sandbox.id.to_string()).map(|id| short_id(&id).to_owned())
 }
 
 /// An id for a command: nothing but what containerd makes.
@@ -302,14 +302,14 @@ fn inversion(one: &Inversion<'_>) -> String {
         "{}, {}, was made after attempt {} ({}), {}, by the clock: a kubelet before 1.35 asks for attempt {} next, {}",
         newest.full(),
         live(newest),
-        sandbox.attempt,
-        shown(short_id(&sandbox.id)),
+        sandbox.attempt(),
+        sandbox.short_id(),
         live(highest),
-        newest.sandbox.attempt.saturating_add(1),
+        newest.sandbox.attempt().saturating_add(1),
         if *is_next_taken {
             "whose name is taken".to_owned()
         } else {
-            format!("and comes to {}, whose name is taken", sandbox.attempt)
+            format!("and comes to {}, whose name is taken", sandbox.attempt())
         }
     )
 }
@@ -317,14 +317,14 @@ fn inversion(one: &Inversion<'_>) -> String {
 fn in_the_making(case: &Case<'_>) -> String {
     let what = if case.named.sandbox.is_only_begun { "has not started" } else { "has no network" };
     let former: Vec<String> =
-        case.former.iter().map(|one| format!("attempt {} ({})", one.attempt, shown(short_id(&one.id)))).collect();
+        case.former.iter().map(|one| format!("attempt {} ({})", one.attempt(), one.short_id())).collect();
     let former = if former.is_empty() { String::new() } else { format!("; so do {}", some_of(&former, LINES)) };
     format!(
         "{} {what} after {}: it {} the name {}{former}",
         case.named.full(),
         spoken(case.age),
         if case.named.sandbox.is_only_begun { "may hold" } else { "holds" },
-        shown(&case.named.sandbox.name)
+        shown(case.named.sandbox.metadata.name())
     )
 }
 

@@ -16,11 +16,14 @@ fn told(file: &[u8]) -> Vec<String> {
     let schema = all.schema.unwrap();
     let mut lines = vec![format!("schema {schema} transaction {} pages of {} {namespaces}", meta.txid, meta.page_size)];
     for (id, sandbox) in &all.sandboxes {
-        for (place, record) in [("containers", &sandbox.in_containers), ("sandboxes", &sandbox.in_sandboxes)] {
+        let id = &id.to_string()[..12];
+        for (place, record) in
+            [("containers", sandbox.in_containers.as_ref()), ("sandboxes", sandbox.in_sandboxes.as_deref())]
+        {
             let Some(record) = record else { continue };
             let metadata = record.metadata.as_ref().unwrap();
             let pod = metadata.pod().unwrap();
-            assert_eq!((&metadata.id, record.has_bad_time, &record.labelled), (id, false, &None));
+            assert_eq!((metadata.other_id(), record.has_bad_time, &record.labelled), (None, false, &None));
             let network = match (metadata.has_host_network(), metadata.netns(), metadata.has_address()) {
                 (true, None, false) => "host",
                 (false, Some(netns), true) if netns.starts_with("/var/run/netns/cni-") => "own",
@@ -30,18 +33,19 @@ fn told(file: &[u8]) -> Vec<String> {
             assert_eq!(record.runtime.as_deref(), Some("io.containerd.runc.v2"));
             let created = record.created.unwrap();
             let mut name = format!("{}_{}_{}_{}", pod.name, pod.namespace, pod.uid, pod.attempt);
-            if name != metadata.name {
-                name += &format!(" is {}", metadata.name);
+            if name != metadata.name() {
+                name += &format!(" is {}", metadata.name());
             }
-            lines.push(format!("{} {place} {created} {name} {network}", &id[..12]));
+            lines.push(format!("{} {place} {created} {name} {network}", id));
         }
     }
     for (id, record) in &all.containers {
+        let id = &id.to_string()[..12];
         let metadata = record.metadata.as_ref().unwrap();
         let (name, attempt) = metadata.container().unwrap();
-        assert_eq!((&metadata.id, record.has_bad_time), (id, false));
-        let (created, sandbox) = (record.created.unwrap(), &metadata.sandbox[..12]);
-        lines.push(format!("{} {created} {name} {attempt} in {sandbox}", &id[..12]));
+        assert_eq!((metadata.other_id(), record.has_bad_time), (None, false));
+        let (created, sandbox) = (record.created.unwrap(), &metadata.sandbox.to_string()[..12]);
+        lines.push(format!("{} {created} {name} {attempt} in {sandbox}", id));
     }
     lines
 }

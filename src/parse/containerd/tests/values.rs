@@ -174,7 +174,7 @@ fn json_of_a_container() {
     assert_eq!(with(r#","attempt":7"#, "").container(), Some(("c", 0)));
     assert_eq!(with(r#""Config":"#, r#""Config":null,"x":"#).container(), None);
     assert_eq!(with(r#""metadata":"#, r#""metadata":null,"x":"#).container(), None);
-    assert_eq!(with(r#""SandboxID":"#, r#""x":"#).sandbox, "");
+    assert_eq!(with(r#""SandboxID":"#, r#""x":"#).sandbox, id(""));
 }
 
 #[test]
@@ -202,4 +202,25 @@ fn a_reduced_extension_says_the_same() {
     // Nothing can be left out of this one.
     let least = any("type", br#"{"Version":"v1","Metadata":{"Name":"x"}}"#);
     assert_eq!(reduced(&least, true), Some(least));
+}
+
+/// Texts that lie in each other are kept once, and those that do not are kept as well.
+#[test]
+fn texts_of_a_record() {
+    let pod = |name: &str, pod: &str, id: &str| {
+        let json = format!(
+            r#"{{"Version":"v1","Metadata":{{"ID":"{id}","Name":"{name}","NetNSPath":"/é","Config":{{"metadata":{{{pod}}}}}}}}}"#
+        );
+        of_pod(&web().json(|_| json)).metadata().unwrap().clone()
+    };
+    let (names, id) = (r#""name":"a","namespace":"é_b","uid":"c_b""#, web().id);
+    for name in ["a_é_b_c_b_0", "é_bc_b", "a", "", "aéb", "/é/é_b"] {
+        let read = pod(name, names, &id);
+        let its = read.pod().unwrap();
+        assert_eq!((read.name(), read.netns(), read.other_id()), (name, Some("/é"), None));
+        assert_eq!((its.name, its.namespace, its.uid, read.uid()), ("a", "é_b", "c_b", "c_b"));
+    }
+    let read = pod("x", "", "");
+    assert_eq!((read.other_id(), read.name(), read.uid()), (Some(""), "x", ""));
+    assert_eq!(pod("x", "", "x").other_id(), Some("x"));
 }
