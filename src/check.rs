@@ -17,6 +17,7 @@ use crate::status::Status;
 use crate::threshold::{Range, Threshold};
 use crate::verdict::{Assessment, Finding, Judged, Metric, MetricSpec, Unit, Verdict};
 
+use confirm::Pace;
 use flight::Flight;
 
 /// Why a look without a past tells nothing of what grew.
@@ -50,15 +51,16 @@ struct Examined {
     not_kept: Option<String>,
     /// As it was before this look.
     streak: Option<Streak>,
+    pace: Pace,
 }
 
 impl Examined {
-    fn new(result: Result<Assessment, Error>, past: Past, now: Moment) -> Examined {
+    fn new(result: Result<Assessment, Error>, past: Past, now: Moment, pace: Pace) -> Examined {
         let component = past.note(COMPONENT).map(|note| note.last.wall);
         let (blind, streak) = (past.is_blind(&now), past.streak().cloned());
         let Past { remarks, not_kept, unclear, .. } = past;
         let unclear = unclear.or_else(|| blind.then(|| BLIND.to_owned()));
-        Examined { result, now, component, unclear, remarks, not_kept, streak }
+        Examined { result, now, component, unclear, remarks, not_kept, streak, pace }
     }
 }
 
@@ -79,12 +81,12 @@ impl Check {
         &self.definition.name
     }
 
-    /// Looks and judges on this thread.
+    /// Looks and judges on this thread, once: what it sees is told, whatever `confirm` says.
     pub fn run_here(&self, host: &Host, history: &History) -> Verdict {
-        self.conclude(&self.examine(host, history))
+        self.conclude(&self.examine(host, history, Pace::Once))
     }
 
-    fn examine(&self, host: &Host, history: &History) -> Examined {
+    fn examine(&self, host: &Host, history: &History, pace: Pace) -> Examined {
         let now = host.now();
         let mut past = history.load(self.name(), &now);
         past.window = self.definition.window;
@@ -96,7 +98,7 @@ impl Check {
             past.window = self.definition.window;
             looked.assess(&past, &now)
         });
-        let examined = Examined::new(result, past, now);
+        let examined = Examined::new(result, past, now, pace);
         self.count_look(&examined, history);
         examined
     }

@@ -44,7 +44,8 @@ pub struct Definition {
     pub window: Duration,
     /// How long after boot nothing but UNKNOWN is told.
     pub grace: Duration,
-    /// Looks in a row before a state gets worse.
+    /// Looks in a row before a state gets worse: a daemon's are an interval apart, those of a run that looks by itself 1 s,
+    /// and a recorded node or a tree needs only one.
     pub confirm: u32,
     /// What a node without the component gets.
     pub absent: Absent,

@@ -90,6 +90,7 @@ impl Node {
     pub fn ask(&self, host: &Arc<Host>, name: &str, options: Option<&Run>, patience: Duration) -> Verdict {
         let mut verdict = match self.check_with(name, options) {
             Ok(check) if self.sampled => check.newest(host, &self.history, patience),
+            Ok(check) if host.is_live() => check.run_until_sure(host, &self.history, patience),
             Ok(check) => check.run(host, &self.history, patience),
             Err(reason) => return Verdict::unknown(&shown(name), reason, host.now().wall),
         };

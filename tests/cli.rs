@@ -5,6 +5,7 @@ mod support;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use support::{nodecheck, outcome, pending_node, run};
 
@@ -330,4 +331,47 @@ fn a_capture_of_this_machine_gives_the_same_verdict() {
     assert_eq!(words(&live), words(&replayed));
     let golden = fs::read_to_string(to.join("expect/reboot-required.txt")).unwrap();
     assert_eq!(golden.split_once('\n').unwrap().1, replayed);
+}
+
+#[test]
+fn a_run_by_itself_confirms_a_worse_state_within_the_call() {
+    let dir = tempfile::tempdir().unwrap();
+    let flag = dir.path().join("flag");
+    let config = dir.path().join("nodecheck.toml");
+    let settings = "[check.reboot-required]\nconfirm = 2\n[check.reboot-required.threshold.pending]\nwarning = \"0\"\n";
+    let flags = format!("[check.reboot-required.params]\nkernels = false\nflags = [\"{}\"]\n", flag.display());
+    fs::write(&config, format!("{settings}{flags}")).unwrap();
+    let ask = |state: &str, more: &[&str]| {
+        let state = dir.path().join(state);
+        let own = ["--config", config.to_str().unwrap(), "--state-dir", state.to_str().unwrap()];
+        run(&[&["run", "reboot-required"], more, &own].concat())
+    };
+    // There for good.
+    fs::write(&flag, "").unwrap();
+    let begun = Instant::now();
+    let (code, out, _) = ask("stays", &[]);
+    assert!(code == 1 && out.starts_with("WARNING - reboot-required: ") && !out.contains("confirmed"), "{out}");
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    let (code, out, _) = ask("hurries", &["-t", "0.9"]);
+    assert!(code == 0 && out.contains("WARNING not confirmed yet (seen in 1 of 2 looks)"), "{out}");
+    assert!(out.contains("\nno time was left for another look within "), "{out}");
+    // Gone a moment later: after the first look, which tells that it has ended by what it remembers.
+    let looked = dir.path().join("goes/reboot-required.json");
+    let remover = std::thread::spawn(move || {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !looked.exists() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        fs::remove_file(flag).unwrap();
+    });
+    let (code, out, _) = ask("goes", &[]);
+    remover.join().unwrap();
+    assert!(code == 0 && out.starts_with("OK - reboot-required: no reboot pending"), "{out}");
+    assert!(out.contains("\nthe first look was WARNING ("), "{out}");
+    assert!(out.contains("), a second one 1 s later was not\n"), "{out}");
+    // A tree stays as it is.
+    let node = configured(&[("nodecheck.toml", settings)]);
+    let begun = Instant::now();
+    let (code, out, _) = run(&["run", "reboot-required", "--root", node.path().to_str().unwrap()]);
+    assert!(code == 1 && begun.elapsed() < Duration::from_secs(1), "{out}");
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::check::confirm::Pace;
 use crate::check::{Check, Examined, internal_error};
 use crate::history::History;
 use crate::host::Host;
@@ -40,10 +41,10 @@ pub(super) struct Begun {
 }
 
 /// A look that has ended; `Err` when it panicked, or could not even begin.
-struct Landed {
+pub(super) struct Landed {
     at: Timestamp,
     clock: Patience,
-    result: Result<Examined, String>,
+    pub(super) result: Result<Examined, String>,
 }
 
 /// A look that somebody waits for.
@@ -80,18 +81,28 @@ impl Flight {
 
 impl Check {
     /// Looks once, within the definition's deadline and `patience`, and judges; a look that is under way is joined.
-    /// Never fails: what went wrong is in the verdict.
+    /// Never fails: what went wrong is in the verdict. What it sees is told, whatever `confirm` says.
     pub fn run(self: &Arc<Self>, host: &Arc<Host>, history: &Arc<History>, patience: Duration) -> Verdict {
+        self.look_once(host, history, Pace::Once, patience).map_or_else(|why| *why, |landed| self.tell(&landed))
+    }
+
+    /// A look that ended within the definition's deadline and `patience`, or what to say where none did.
+    pub(super) fn look_once(
+        self: &Arc<Self>,
+        host: &Arc<Host>,
+        history: &Arc<History>,
+        pace: Pace,
+        patience: Duration,
+    ) -> Result<Arc<Landed>, Box<Verdict>> {
         let ends = Patience::of(patience);
-        let look = self.begin(host, history);
-        match self.own().flight.wait(&look, ends.left()) {
-            Some(landed) => self.tell(&landed),
-            None if look.joined => self.unknown(still_running(&look.begun)),
-            None => {
-                let deadline = deadline_text(self.definition.deadline.min(patience));
-                self.unknown(format!("the look did not end within {deadline}{}", place(&look.begun)))
-            }
-        }
+        let look = self.begin(host, history, pace);
+        self.own().flight.wait(&look, ends.left()).ok_or_else(|| {
+            let deadline = deadline_text(self.definition.deadline.min(patience));
+            Box::new(self.unknown(match look.joined {
+                true => still_running(&look.begun),
+                false => format!("the look did not end within {deadline}{}", place(&look.begun)),
+            }))
+        })
     }
 
     /// Answers from the newest look that has ended, at once; only where there is none yet, looks. For a check that a
@@ -104,7 +115,10 @@ impl Check {
         if let Some(look) = under_way.filter(Begun::is_overdue) {
             return self.unknown(still_running(&look));
         }
-        let Some(landed) = newest else { return self.run(host, history, patience) };
+        let Some(landed) = newest else {
+            let first = self.look_once(host, history, Pace::Interval, patience);
+            return first.map_or_else(|why| *why, |landed| self.tell(&landed));
+        };
         let age = landed.clock.gone();
         let interval = self.definition.interval;
         if age > (interval * STALE.0).max(STALE.1) {
@@ -124,7 +138,7 @@ impl Check {
         if newest.is_some_and(|age| age < self.definition.interval / 4) {
             return Ok(());
         }
-        let look = self.begin(host, history);
+        let look = self.begin(host, history, Pace::Interval);
         if look.joined && look.begun.is_overdue() { Err(still_running(&look.begun)) } else { Ok(()) }
     }
 
@@ -134,8 +148,10 @@ impl Check {
     }
 
     /// Joins the look that is under way, or begins one on a thread of its own.
-    fn begin(self: &Arc<Self>, host: &Arc<Host>, history: &Arc<History>) -> Awaited {
+    fn begin(self: &Arc<Self>, host: &Arc<Host>, history: &Arc<History>, pace: Pace) -> Awaited {
         let check = self.own().clone();
+        // A recorded node has one moment: nothing would ever be confirmed.
+        let pace = if host.stopwatch().is_none() { Pace::Once } else { pace };
         let mut looks = check.flight.looks();
         let before = looks.count;
         if let Some(begun) = looks.under_way.clone() {
@@ -147,7 +163,7 @@ impl Check {
         drop(looks);
         let (looker, look, history) = (check.clone(), begun.clone(), history.clone());
         let work = move || {
-            let examine = std::panic::AssertUnwindSafe(|| looker.examine(&look.host, &history));
+            let examine = std::panic::AssertUnwindSafe(|| looker.examine(&look.host, &history, pace));
             let result = std::panic::catch_unwind(examine).map_err(|panic| internal_error(&*panic));
             looker.flight.land(&look, result);
         };
@@ -157,7 +173,7 @@ impl Check {
         Awaited { begun, joined: false, before }
     }
 
-    fn tell(&self, landed: &Landed) -> Verdict {
+    pub(super) fn tell(&self, landed: &Landed) -> Verdict {
         match &landed.result {
             Ok(seen) => self.conclude(seen),
             Err(reason) => self.unknown(reason.clone()),

@@ -186,7 +186,8 @@ fn confirm_counts_looks_an_interval_apart_and_recovers_at_once() {
     let look = |uptime: &str, age: f64| {
         let (_dir, host) = node(uptime);
         let definition = Definition { confirm: 3, ..definition() };
-        Check::new(definition, Box::new(Told(saw(age, 0.0, &[]))), vec![]).run_here(&host, &history)
+        let check = Check::new(definition, Box::new(Told(saw(age, 0.0, &[]))), vec![]);
+        check.conclude(&check.examine(&host, &history, Pace::Interval))
     };
     assert_eq!(look("1000", 0.0).status, Status::Ok);
     let verdict = look("1060", 50.0);
@@ -203,7 +204,11 @@ fn confirm_counts_looks_an_interval_apart_and_recovers_at_once() {
     let definition = Definition { confirm: 3, ..definition() };
     let nowhere = History::in_directory(StateDir::new(std::path::Path::new("/proc/nodecheck")));
     let check = Check::new(definition, Box::new(Told(saw(50.0, 0.0, &[]))), vec![]);
-    assert_eq!(check.run_here(&host, &nowhere).status, Status::Warning);
+    assert_eq!(check.conclude(&check.examine(&host, &nowhere, Pace::Interval)).status, Status::Warning);
+    // So is what is looked at once.
+    let history = History::in_memory();
+    assert_eq!(check.run_here(&host, &history).status, Status::Warning);
+    assert_eq!(history.load("told", &host.now()).streak(), None);
 }
 
 #[test]

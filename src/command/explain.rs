@@ -11,6 +11,8 @@ use crate::threshold::Range;
 
 /// As wide as a text is pleasant to read.
 const COLUMNS: usize = 110;
+const CONFIRM: &str =
+    "looks in a row before a state gets worse: an interval apart in the daemon, 1 s in a run without it";
 
 pub(super) fn explain(node: &Node, name: &str) -> Output {
     match node.check(name) {
@@ -45,7 +47,10 @@ fn text(check: &Check) -> String {
     section(
         &mut out,
         "Settings",
-        settings.iter().map(|(key, value)| (format!("{key} = {value}"), String::new(), origin(key))),
+        settings.iter().map(|(key, value)| {
+            let meaning = if *key == "confirm" { CONFIRM } else { "" };
+            (format!("{key} = {value}"), meaning.to_owned(), origin(key))
+        }),
     );
     let meanings = Kind::named(definition.probe).map_or(&[][..], |kind| kind.params);
     section(
