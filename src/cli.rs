@@ -115,6 +115,10 @@ pub struct Serve {
     /// Whether to answer NRPE at all, or only `nodecheck run` on this node [default: on]
     #[arg(long, value_name = "on|off", value_parser = on_or_off)]
     pub nrpe: Option<bool>,
+    /// Remember who changes nf_tables. While anybody listens, each change takes the kernel 8 KiB for a moment and some time for
+    /// every rule in it: not for nodes with thousands of services
+    #[arg(long)]
+    pub nft_writers: bool,
 }
 
 /// How verdicts are printed.

@@ -47,6 +47,11 @@ pub(super) fn serve(node: Node, global: &cli::Global, options: &cli::Serve) -> O
         Ok(runtime) => runtime,
         Err(error) => return Output::unknown(format!("the server can't start: {error}")),
     };
+    if options.nft_writers
+        && let Err(error) = node.host.hear_nft_writers()
+    {
+        say(format_args!("not listening for who changes nf_tables: {error}"));
+    }
     runtime.block_on(answer(Arc::new(node.sampled(global)), &addresses, &global.socket))
 }
 

@@ -16,6 +16,7 @@ mod image;
 mod kmsg;
 pub mod machine;
 mod netlink;
+mod nft_writers;
 mod nftables;
 mod record;
 mod scenario;
@@ -44,11 +45,13 @@ pub use dir::{Dir, Node};
 pub use error::{Error, optional, printable};
 pub use file::OpenFile;
 pub use kmsg::Kmsg;
+pub use nft_writers::Writer;
 pub use nftables::{NftTable, Wanted};
 pub use record::Recording;
 pub use stat::{FileKind, Stat};
 pub use xtables::LegacyTable;
 
+use nft_writers::NftWriters;
 use record::Seen;
 use scenario::Recorded;
 use tree::Tree;
@@ -64,6 +67,7 @@ const READ: OFlag = OFlag::O_RDONLY.union(OFlag::O_NONBLOCK).union(OFlag::O_NOCT
 pub struct Host {
     tree: Arc<Tree>,
     source: Arc<Source>,
+    nft_writers: Arc<NftWriters>,
     recording: Option<Recording>,
     /// One look has one moment.
     moment: OnceLock<Moment>,
@@ -106,12 +110,14 @@ impl Host {
     }
 
     fn new(tree: Arc<Tree>, source: Arc<Source>) -> Host {
-        Host { tree, source, recording: None, moment: OnceLock::new(), began: Instant::now(), busy: Mutex::default() }
+        let (nft_writers, moment, busy) = (Arc::default(), OnceLock::new(), Mutex::default());
+        Host { tree, source, nft_writers, recording: None, moment, began: Instant::now(), busy }
     }
 
     /// The same node, to be looked at again: a host has one moment.
     pub fn again(&self) -> Host {
-        Host::new(self.tree.clone(), self.source.clone())
+        let nft_writers = self.nft_writers.clone();
+        Host { nft_writers, ..Host::new(self.tree.clone(), self.source.clone()) }
     }
 
     /// The same host, remembering all that is read from now on.

@@ -63,7 +63,7 @@ impl Host {
             Source::Scenario(recorded) => Way::Recorded { recorded, files: HashMap::new() },
             Source::Live => {
                 self.doing("netlink");
-                let socket = Socket::open(0).map_err(|errno| refused("netfilter", errno))?;
+                let socket = Socket::open().map_err(|errno| refused("netfilter", errno))?;
                 Way::Live { socket, request: Vec::new(), patience: Patience::of(PATIENCE) }
             }
         };
@@ -77,7 +77,7 @@ impl Netlink<'_> {
     /// waited for here is one of a few instructions.
     pub(super) fn settle(&self) -> Result<(), Error> {
         match self.way {
-            Way::Live { .. } => Socket::open(0).map(drop).map_err(|errno| refused("netfilter", errno)),
+            Way::Live { .. } => Socket::open().map(drop).map_err(|errno| refused("netfilter", errno)),
             Way::Recorded { .. } => Ok(()),
         }
     }
@@ -191,7 +191,7 @@ fn what(question: &Question<'_>) -> String {
     }
 }
 
-fn refused(what: &str, errno: Errno) -> Error {
+pub(super) fn refused(what: &str, errno: Errno) -> Error {
     match errno {
         Errno::EPERM | Errno::EACCES => Error::Denied { what: what.to_owned(), need: "CAP_NET_ADMIN".to_owned() },
         // A kernel without netlink or netfilter; `nfnetlink_rcv_msg` says EINVAL of a subsystem that is not there.
@@ -213,10 +213,15 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// `groups`: a bit for each group whose notifications it gets.
-    pub(super) fn open(groups: u32) -> Result<Socket, Errno> {
+    fn open() -> Result<Socket, Errno> {
+        Socket::hearing(0, |_| Ok(()))
+    }
+
+    /// `groups`: a bit for each group whose notifications it gets, once it is prepared.
+    pub(super) fn hearing(groups: u32, prepare: impl FnOnce(&OwnedFd) -> Result<(), Errno>) -> Result<Socket, Errno> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkNetFilter)?;
+        prepare(&fd)?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
         let port = getsockname::<NetlinkAddr>(fd.as_raw_fd())?.pid();
         Ok(Socket { fd, port, sequence: 0, buffer: vec![0; BUFFER] })
@@ -298,7 +303,12 @@ impl Socket {
         }
     }
 
-    fn wait(&self, most: Duration) -> Result<(), Errno> {
+    /// Notifications that have come; EAGAIN where there are none, ENOBUFS where some were lost.
+    pub(super) fn heard(&mut self) -> Result<&[u8], Errno> {
+        self.receive().map_err(|stop| stop.errno())
+    }
+
+    pub(super) fn wait(&self, most: Duration) -> Result<(), Errno> {
         let timeout = PollTimeout::try_from(most).unwrap_or(PollTimeout::MAX);
         match poll(&mut [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)], timeout) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),

@@ -110,7 +110,7 @@ impl Host {
         self.netlink()
     }
 
-    fn has_module(&self, module: &str) -> Result<bool, Error> {
+    pub(super) fn has_module(&self, module: &str) -> Result<bool, Error> {
         if self.exists(&format!("/sys/module/{module}"))? || !self.exists("/proc/modules")? {
             return Ok(true);
         }

@@ -23,7 +23,7 @@ use super::ruleset::{Action, ChainId, Family, Ruleset};
 pub use ipset::Ipset;
 pub use map::{Element, Map};
 pub use message::{Message, Messages, Part, messages};
-pub use object::{Chain, Elements, Table, generation, writer};
+pub use object::{Chain, Elements, NFT_MSG_NEWGEN, Table, generation, writer};
 pub use request::{Question, key};
 pub use rule::RuleMessage;
 

@@ -16,7 +16,8 @@ const NFT_MSG_NEWTABLE: u16 = of_nftables(0);
 pub(super) const NFT_MSG_NEWCHAIN: u16 = of_nftables(3);
 pub(super) const NFT_MSG_NEWRULE: u16 = of_nftables(6);
 pub(super) const NFT_MSG_NEWSETELEM: u16 = of_nftables(12);
-const NFT_MSG_NEWGEN: u16 = of_nftables(15);
+/// The number of the ruleset, and in a notification who made it.
+pub const NFT_MSG_NEWGEN: u16 = of_nftables(15);
 
 const NFTA_GEN_ID: u16 = 1;
 const NFTA_GEN_PROC_PID: u16 = 2;
