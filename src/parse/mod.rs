@@ -15,6 +15,7 @@ pub mod bolt;
 pub mod bootloader;
 pub mod cgroup;
 pub mod containerd;
+pub mod ipvs;
 pub mod kernel;
 pub mod kmsg;
 pub mod nftables;

@@ -3,9 +3,11 @@
 //!
 //! A node with 10,000 services has 100,000 rules in 40,000 chains: names are kept once, and a rule takes a few bytes.
 
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::str::FromStr;
 
 /// Whose packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,6 +100,40 @@ pub struct Endpoint {
     pub port: u16,
     /// `IPPROTO_TCP` and so on; 0 where none is told.
     pub protocol: u8,
+}
+
+impl fmt::Display for Endpoint {
+    /// `10.96.0.1:443/tcp`, as `kubectl get services` has its parts.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            0 => write!(f, "{}", self.address)?,
+            port => write!(f, "{}", SocketAddr::new(self.address, port))?,
+        }
+        match self.protocol {
+            0 => Ok(()),
+            6 => f.write_str("/tcp"),
+            17 => f.write_str("/udp"),
+            132 => f.write_str("/sctp"),
+            other => write!(f, "/{other}"),
+        }
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = ();
+
+    /// Reads what is written; with a port and a known protocol.
+    fn from_str(text: &str) -> Result<Endpoint, ()> {
+        let (at, protocol) = text.rsplit_once('/').ok_or(())?;
+        let protocol = match protocol {
+            "tcp" => 6,
+            "udp" => 17,
+            "sctp" => 132,
+            _ => return Err(()),
+        };
+        let at: SocketAddr = at.parse().map_err(|_| ())?;
+        Ok(Endpoint { address: at.ip(), port: at.port(), protocol })
+    }
 }
 
 /// A chain.

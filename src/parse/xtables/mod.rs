@@ -90,6 +90,11 @@ pub struct Info {
 }
 
 impl Info {
+    /// Whether it is of the table of this name.
+    pub fn is_of(&self, other: &Info) -> bool {
+        self.name == other.name
+    }
+
     /// Reads it; more bytes than it has are ignored.
     pub fn parse(bytes: &[u8]) -> Result<Info, Fault> {
         let length = || Fault::Length { have: bytes.len(), want: INFO };

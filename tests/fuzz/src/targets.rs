@@ -19,6 +19,7 @@ pub const TARGETS: &[Target] = &[
     ("bootloader", parse::bootloader::fuzz),
     ("cgroup", parse::cgroup::fuzz),
     ("containerd", a_database_of_containerd),
+    ("ipvs", parse::ipvs::fuzz),
     ("kernel", parse::kernel::fuzz),
     ("kmsg", parse::kmsg::fuzz),
     ("nftables", parse::nftables::fuzz),

@@ -1,0 +1,290 @@
+//! What kube-proxy has programmed for one family, in whichever of its modes.
+
+use std::collections::BTreeSet;
+
+use super::names::{API_CHAIN, API_NFT, endpoint_chain, endpoint_of, service};
+use super::walk::{Jump, Walk};
+use super::{Backend, Side};
+use crate::parse::ipvs;
+use crate::parse::ruleset::{Action, Chain, ChainId, Endpoint, Family, Rule, Ruleset};
+
+/// So many services that lead nowhere have names.
+const NAMED: usize = 5;
+
+/// How kube-proxy carries services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// By chains in the tables of iptables.
+    Iptables(Backend),
+    /// By a table of its own.
+    Nftables,
+    /// By IPVS, with a few chains in the tables of iptables.
+    Ipvs(Backend),
+}
+
+/// What is there for one family.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Set {
+    /// From the base chains to kube-proxy's.
+    pub jumps: Vec<Jump>,
+    /// Whether marked packets get the node's address.
+    pub masquerades: bool,
+    /// Whether packets are marked for that.
+    pub marks: bool,
+    /// How many rules (or elements, or virtual servers) choose the service; `None` where the chain is not there.
+    pub chosen: Option<usize>,
+    /// Services and ports that are chosen.
+    pub services: usize,
+    /// How many chains of services lead to no endpoint, and some of them.
+    pub broken: (usize, Vec<String>),
+    /// Endpoints that can be reached.
+    pub endpoints: usize,
+    /// Rules (or elements) in all.
+    pub entries: usize,
+    /// The API server's service; `None` where it is not chosen.
+    pub api: Option<Api>,
+    /// What is refused because it has no endpoints.
+    pub rejected: Vec<Endpoint>,
+    /// Rules that come after those for node ports, which must be the last.
+    pub after_node_ports: usize,
+    /// Endpoints whose name is that of another, with where they lead.
+    pub misnamed: Vec<String>,
+    /// Chains that are jumped to and are not there.
+    pub dangling: Vec<String>,
+    /// Of IPVS: destinations that get new connections.
+    pub usable: Option<usize>,
+    /// Whether anything else of kube-proxy's is there: chains that nothing chooses.
+    pub has_chains: bool,
+}
+
+/// The service `default/kubernetes`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Api {
+    /// Its address and port.
+    pub service: Option<Endpoint>,
+    /// Where it leads.
+    pub targets: Vec<Endpoint>,
+}
+
+impl Mode {
+    /// As it is remembered and told.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Iptables(Backend::Legacy) => "iptables (legacy)",
+            Mode::Iptables(Backend::Nft) => "iptables (nft)",
+            Mode::Nftables => "nftables",
+            Mode::Ipvs(Backend::Legacy) => "ipvs (legacy)",
+            Mode::Ipvs(Backend::Nft) => "ipvs (nft)",
+        }
+    }
+
+    /// The word of kube-proxy's own setting.
+    pub fn word(self) -> &'static str {
+        match self {
+            Mode::Iptables(_) => "iptables",
+            Mode::Nftables => "nftables",
+            Mode::Ipvs(_) => "ipvs",
+        }
+    }
+
+    /// Where its rules are.
+    pub fn backend(self) -> Backend {
+        match self {
+            Mode::Iptables(backend) | Mode::Ipvs(backend) => backend,
+            Mode::Nftables => Backend::Nft,
+        }
+    }
+
+    /// The table, as the tools of the node call it.
+    pub fn place(self, family: Family) -> String {
+        match self {
+            Mode::Iptables(backend) | Mode::Ipvs(backend) => Side { family, backend }.to_string(),
+            Mode::Nftables => format!("table {} kube-proxy", if family == Family::Ip { "ip" } else { "ip6" }),
+        }
+    }
+}
+
+impl Set {
+    /// Whether packets get to it and it knows where to send them.
+    pub fn is_live(&self) -> bool {
+        self.services > 0 && self.jumps.iter().take(2).any(Jump::works)
+    }
+
+    /// The chains in a `nat` table; `None` where nothing is kube-proxy's but its canary.
+    pub fn of_iptables(nat: &Ruleset, filter: Option<&Ruleset>) -> Option<Set> {
+        let mut walk = Walk::new(nat);
+        let set = Set { has_chains: nat.chains().any(|(_, chain)| is_of_services(chain.name())), ..Set::base(&walk) };
+        let set =
+            Set { entries: nat.chains().fold(0, |sum, (_, chain)| sum.saturating_add(chain.rules().len())), ..set };
+        let Some(services) = walk.chain("KUBE-SERVICES") else { return set.has_chains.then_some(set) };
+        let mut set = Set { chosen: Some(services.rules().len()), has_chains: true, ..set };
+        set.count(&mut walk, services);
+        set.rejected = filter.map(rejected).unwrap_or_default();
+        set.dangling = dangling(nat, "KUBE-");
+        Some(set)
+    }
+
+    /// The few chains of IPVS, with its virtual servers of this family.
+    pub fn of_ipvs(nat: &Ruleset, family: Family, services: &[ipvs::Service]) -> Set {
+        let walk = Walk::new(nat);
+        let mut set = Set::base(&walk);
+        let of_family = |service: &&ipvs::Service| service.at.address.is_ipv4() == (family == Family::Ip);
+        let of_family: Vec<&ipvs::Service> = services.iter().filter(of_family).collect();
+        set.chosen = Some(of_family.len());
+        set.services = of_family.len();
+        set.endpoints = of_family.iter().map(|service| service.destinations).sum();
+        set.usable = Some(of_family.iter().map(|service| service.usable).sum());
+        set.entries = nat.chains().fold(0, |sum, (_, chain)| sum.saturating_add(chain.rules().len()));
+        set.has_chains = true;
+        set
+    }
+
+    fn base(walk: &Walk<'_>) -> Set {
+        let jumps = [("PREROUTING", "KUBE-SERVICES"), ("OUTPUT", "KUBE-SERVICES"), ("POSTROUTING", "KUBE-POSTROUTING")];
+        Set {
+            jumps: jumps.map(|(from, to)| walk.jump(from, to)).to_vec(),
+            masquerades: walk.does("KUBE-POSTROUTING", |action| action == Action::Masquerade),
+            marks: walk.does("KUBE-MARK-MASQ", |action| action == Action::Mark),
+            ..Set::default()
+        }
+    }
+
+    fn count(&mut self, walk: &mut Walk<'_>, services: &Chain) {
+        let mut chosen: BTreeSet<ChainId> = BTreeSet::new();
+        let mut node_ports_at = None;
+        for (at, rule) in services.rules().iter().enumerate() {
+            for to in walk.ways(rule) {
+                let name = walk.rules.get(to).map(Chain::name).unwrap_or_default();
+                if name == "KUBE-NODEPORTS" {
+                    node_ports_at.get_or_insert(at);
+                    continue;
+                }
+                if node_ports_at.is_some() {
+                    self.after_node_ports = self.after_node_ports.saturating_add(1);
+                }
+                self.choose(walk, rule, to, &mut chosen);
+            }
+        }
+        for rule in walk.chain("KUBE-NODEPORTS").map(Chain::rules).unwrap_or_default() {
+            for to in walk.ways(rule) {
+                self.choose(walk, rule, to, &mut chosen);
+            }
+        }
+        self.endpoints = walk.endpoints();
+    }
+
+    /// Takes in a chain that a rule leads to, if it is that of a service.
+    fn choose(&mut self, walk: &mut Walk<'_>, rule: &Rule, to: ChainId, chosen: &mut BTreeSet<ChainId>) {
+        let name = walk.rules.get(to).map(Chain::name).unwrap_or_default();
+        let is_service = name.starts_with("KUBE-SVC-") || name.starts_with("KUBE-SVL-");
+        // A KUBE-FW- chain may have nothing but the sources of the other family in it.
+        if !(is_service || name.starts_with("KUBE-EXT-")) || !chosen.insert(to) {
+            return;
+        }
+        let destination = walk.rules.destination(rule);
+        if is_service {
+            self.services = self.services.saturating_add(1);
+        }
+        if !walk.reaches_dnat(to) {
+            self.break_one(name, destination);
+        }
+        let Some((port, protocol)) = service(name) else { return };
+        let targets = walk.targets(to);
+        let is_misnamed = |(chain, target): &&(&str, Endpoint)| {
+            chain.starts_with("KUBE-SEP-") && *chain != endpoint_chain(port, protocol, target.address, target.port)
+        };
+        self.misnamed.extend(targets.iter().filter(is_misnamed).map(|(chain, target)| format!("{chain} to {target}")));
+        if name == API_CHAIN {
+            let targets = targets.into_iter().map(|(_, target)| target).collect();
+            self.api = Some(Api { service: destination, targets });
+        }
+    }
+
+    fn break_one(&mut self, name: &str, destination: Option<Endpoint>) {
+        self.broken.0 = self.broken.0.saturating_add(1);
+        if self.broken.1.len() < NAMED {
+            self.broken.1.push(destination.map_or_else(|| name.to_owned(), |at| format!("{at} ({name})")));
+        }
+    }
+
+    /// The table `kube-proxy`.
+    pub fn of_nftables(contents: &crate::parse::nftables::Contents) -> Set {
+        let mut walk = Walk::with_maps(contents);
+        let jumps = [("nat-prerouting", "services"), ("nat-output", "services"), ("nat-postrouting", "masquerading")];
+        let elements = contents.find_map("service-ips").map(|map| map.elements.as_slice()).unwrap_or_default();
+        let mut set = Set {
+            jumps: jumps.map(|(from, to)| walk.jump(from, to)).to_vec(),
+            masquerades: walk.does("masquerading", |action| action == Action::Masquerade),
+            marks: walk.does("mark-for-masquerade", |action| action == Action::Mark),
+            // The rule that asks the map may be gone, the map is not.
+            chosen: walk.chain("services").map(|chain| if chain.rules().is_empty() { 0 } else { elements.len() }),
+            has_chains: true,
+            ..Set::default()
+        };
+        let mut chosen: BTreeSet<ChainId> = BTreeSet::new();
+        for element in elements {
+            let (Action::Jump(to) | Action::Goto(to)) = element.action else { continue };
+            if !chosen.insert(to) {
+                continue;
+            }
+            let name = walk.rules.get(to).map(Chain::name).unwrap_or_default();
+            let is_service = name.starts_with("service-") || name.starts_with("local-");
+            if !is_service && !name.starts_with("external-") {
+                continue;
+            }
+            set.services = set.services.saturating_add(usize::from(is_service));
+            if !walk.reaches_dnat(to) {
+                set.break_one(name, element.key);
+            }
+            if name.starts_with("service-") && name.ends_with(API_NFT) {
+                let targets = walk.targets(to);
+                let wrong = targets.iter().filter(|(chain, target)| {
+                    endpoint_of(chain).is_some_and(|named| (named.ip(), named.port()) != (target.address, target.port))
+                });
+                set.misnamed.extend(wrong.map(|(chain, target)| format!("{chain} to {target}")));
+                let targets = targets.into_iter().map(|(_, target)| target).collect();
+                set.api = Some(Api { service: element.key, targets });
+            }
+        }
+        set.endpoints = walk.endpoints();
+        let of_rules = contents.rules.chains().fold(0_usize, |sum, (_, chain)| sum.saturating_add(chain.rules().len()));
+        set.entries = of_rules.saturating_add(contents.maps().iter().map(|map| map.elements.len()).sum());
+        let without = contents.find_map("no-endpoint-services").map(|map| map.elements.as_slice()).unwrap_or_default();
+        set.rejected = without.iter().filter_map(|element| element.key).collect();
+        set.dangling = dangling(&contents.rules, "");
+        set
+    }
+}
+
+/// Whether a chain of a `nat` table is one that carries services: a canary is none, nor is what the kubelet leaves.
+fn is_of_services(name: &str) -> bool {
+    const NAMES: &[&str] = &["KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-POSTROUTING"];
+    const BEGINNINGS: &[&str] = &["KUBE-SVC-", "KUBE-SVL-", "KUBE-SEP-", "KUBE-EXT-", "KUBE-XLB-", "KUBE-FW-"];
+    NAMES.contains(&name) || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+}
+
+/// Whether these are the chains of IPVS.
+pub fn has_chains_of_ipvs(nat: &Ruleset) -> bool {
+    ["KUBE-NODE-PORT", "KUBE-LOAD-BALANCER"].iter().any(|name| nat.find(name).is_some())
+}
+
+/// The services without endpoints, in a `filter` table.
+fn rejected(filter: &Ruleset) -> Vec<Endpoint> {
+    let rules = filter.find("KUBE-SERVICES").and_then(|id| filter.get(id)).map(Chain::rules).unwrap_or_default();
+    let rejects = rules.iter().filter(|rule| rule.action == Action::Reject);
+    rejects.filter_map(|rule| filter.destination(rule)).collect()
+}
+
+/// The chains that are jumped to and are not there. No kernel allows that.
+fn dangling(rules: &Ruleset, from: &str) -> Vec<String> {
+    let mut found = BTreeSet::new();
+    for (_, chain) in rules.chains().filter(|(_, chain)| chain.name().starts_with(from)) {
+        for rule in chain.rules() {
+            let (Action::Jump(to) | Action::Goto(to)) = rule.action else { continue };
+            if let Some(missing) = rules.get(to).filter(|chain| !chain.is_there) {
+                found.insert(missing.name().to_owned());
+            }
+        }
+    }
+    found.into_iter().collect()
+}

@@ -1,0 +1,191 @@
+//! The ways of a packet through the chains of a table.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::parse::nftables::Contents;
+use crate::parse::ruleset::{Action, Chain, ChainId, Endpoint, Rule, Ruleset};
+
+/// kube-proxy's longest way has five chains; a way that is longer leads nowhere that matters.
+const DEEPEST: usize = 16;
+
+/// A table whose ways are followed.
+pub struct Walk<'a> {
+    /// Its chains.
+    pub rules: &'a Ruleset,
+    contents: Option<&'a Contents>,
+    /// Whether a DNAT is reached from a chain; `None` while that is being found out, so that a circle ends.
+    known: HashMap<ChainId, Option<bool>>,
+}
+
+/// What stands in a base chain for a jump to another chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Jump {
+    /// The base chain.
+    pub from: &'static str,
+    /// The chain that it should lead to.
+    pub to: &'static str,
+    /// How often it does, for every packet.
+    pub count: usize,
+    /// Whether it does for some packets only.
+    pub is_for_some: bool,
+    /// What ends every packet before: `ACCEPT`, for instance.
+    pub ended_by: Option<String>,
+}
+
+impl Jump {
+    /// Whether every packet gets there.
+    pub fn works(&self) -> bool {
+        self.count > 0 && self.ended_by.is_none()
+    }
+}
+
+impl<'a> Walk<'a> {
+    /// A table of x_tables, or one of nf_tables without maps.
+    pub fn new(rules: &'a Ruleset) -> Walk<'a> {
+        Walk { rules, contents: None, known: HashMap::new() }
+    }
+
+    /// A table of nf_tables.
+    pub fn with_maps(contents: &'a Contents) -> Walk<'a> {
+        Walk { contents: Some(contents), ..Walk::new(&contents.rules) }
+    }
+
+    /// The chain of this name.
+    pub fn chain(&self, name: &str) -> Option<&'a Chain> {
+        self.rules.get(self.rules.find(name)?)
+    }
+
+    /// The chains that a rule leads to.
+    pub fn ways(&self, rule: &Rule) -> impl Iterator<Item = ChainId> + use<'a> {
+        let (one, many) = match rule.action {
+            Action::Jump(to) | Action::Goto(to) => (Some(to), None),
+            Action::Vmap(number) => (None, self.contents.and_then(|contents| contents.map(number))),
+            _ => (None, None),
+        };
+        let elements = many.into_iter().flat_map(|map| &map.elements).filter_map(|element| match element.action {
+            Action::Jump(to) | Action::Goto(to) => Some(to),
+            _ => None,
+        });
+        one.into_iter().chain(elements)
+    }
+
+    /// Whether a packet in this chain may get another destination.
+    pub fn reaches_dnat(&mut self, chain: ChainId) -> bool {
+        self.is_dnat_within(chain, DEEPEST)
+    }
+
+    fn is_dnat_within(&mut self, id: ChainId, depth: usize) -> bool {
+        if let Some(known) = self.known.get(&id) {
+            return known.unwrap_or(false);
+        }
+        let (Some(chain), Some(depth)) = (self.rules.get(id), depth.checked_sub(1)) else { return false };
+        self.known.insert(id, None);
+        let mut found = false;
+        for rule in chain.rules() {
+            let is_end = matches!(rule.action, Action::Dnat(_));
+            // All of them are followed: they are counted.
+            for to in self.ways(rule) {
+                found |= self.is_dnat_within(to, depth);
+            }
+            found |= is_end;
+            if rule.is_unconditional && ends(rule.action).is_some() {
+                break;
+            }
+        }
+        self.known.insert(id, Some(found));
+        found
+    }
+
+    /// How many chains were reached that give another destination themselves.
+    pub fn endpoints(&self) -> usize {
+        let gives = |chain: &Chain| chain.rules().iter().any(|rule| matches!(rule.action, Action::Dnat(_)));
+        let reached = self.known.iter().filter(|(_, reaches)| **reaches == Some(true));
+        reached.filter(|(id, _)| self.rules.get(**id).is_some_and(gives)).count()
+    }
+
+    /// The chains below one that give another destination, with that.
+    pub fn targets(&self, from: ChainId) -> Vec<(&'a str, Endpoint)> {
+        let (mut seen, mut open, mut targets) = (BTreeSet::from([from]), vec![from], Vec::new());
+        while let Some(id) = open.pop() {
+            let Some(chain) = self.rules.get(id) else { continue };
+            for rule in chain.rules() {
+                targets.extend(self.rules.target(rule).map(|target| (chain.name(), target)));
+                open.extend(self.ways(rule).filter(|to| seen.insert(*to)));
+                if rule.is_unconditional && ends(rule.action).is_some() {
+                    break;
+                }
+            }
+        }
+        targets.sort_unstable();
+        targets
+    }
+
+    /// How a base chain leads to another chain. Nothing, where there is no such base chain.
+    pub fn jump(&self, from: &'static str, to: &'static str) -> Jump {
+        let mut jump = Jump { from, to, count: 0, is_for_some: false, ended_by: None };
+        let mut end = None;
+        for rule in self.chain(from).map(Chain::rules).unwrap_or_default() {
+            let leads = self.ways(rule).any(|id| self.rules.get(id).is_some_and(|chain| chain.name() == to));
+            if leads && rule.is_unconditional {
+                if jump.count == 0 {
+                    jump.ended_by = end.take();
+                }
+                jump.count = jump.count.saturating_add(1);
+            } else if leads {
+                jump.is_for_some = true;
+            } else if rule.is_unconditional && end.is_none() {
+                // Whoever gives every packet another source does what is to be done there.
+                let is_source = |end: &String| end.starts_with("SNAT") || end.starts_with("MASQUERADE");
+                end = self.end_of(rule, DEEPEST).filter(|end| !is_source(end));
+            }
+        }
+        jump
+    }
+
+    /// What ends every packet that gets to this rule, which every packet matches; `None` if it goes on.
+    fn end_of(&self, rule: &Rule, depth: usize) -> Option<String> {
+        let depth = depth.checked_sub(1)?;
+        let Action::Jump(to) = rule.action else { return ends(rule.action).map(str::to_owned) };
+        let chain = self.rules.get(to)?;
+        for rule in chain.rules() {
+            // Some packets go on, or all do.
+            if matches!(rule.action, Action::Return | Action::Goto(_)) {
+                return None;
+            }
+            if let Some(end) = Some(rule).filter(|rule| rule.is_unconditional).and_then(|rule| self.end_of(rule, depth))
+            {
+                return Some(format!("{end} in {}", chain.name()));
+            }
+        }
+        None
+    }
+
+    /// Whether every packet in this chain that is not sent back before gets to such an action.
+    pub fn does(&self, chain: &str, wanted: impl Fn(Action) -> bool) -> bool {
+        for rule in self.chain(chain).map(Chain::rules).unwrap_or_default() {
+            if wanted(rule.action) {
+                return true;
+            }
+            if rule.is_unconditional && ends(rule.action).is_some() {
+                return false;
+            }
+        }
+        false
+    }
+}
+
+/// What it is called, if it ends the way through a chain.
+fn ends(action: Action) -> Option<&'static str> {
+    Some(match action {
+        Action::Accept => "ACCEPT",
+        Action::Drop => "DROP",
+        Action::Reject => "REJECT",
+        Action::Return => "RETURN",
+        Action::Goto(_) => "goto",
+        Action::Dnat(_) => "DNAT",
+        Action::Snat => "SNAT",
+        Action::Masquerade => "MASQUERADE",
+        Action::Redirect => "REDIRECT",
+        Action::None | Action::Jump(_) | Action::Mark | Action::Vmap(_) | Action::Other => return None,
+    })
+}
