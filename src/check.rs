@@ -197,7 +197,7 @@ impl Check {
         if matches!(verdict.status, Status::Warning | Status::Critical) {
             verdict.advice.clone_from(&self.definition.advice);
         }
-        self.grace(verdict, now)
+        if assessment.is_settled { verdict } else { self.grace(verdict, now) }
     }
 
     /// The probe's sentence, with the next limit of the main metric in it.

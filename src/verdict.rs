@@ -141,6 +141,8 @@ pub struct Assessment {
     pub findings: Vec<Finding>,
     /// Numbers for thresholds and perfdata.
     pub metrics: Vec<Metric>,
+    /// Whether the node has been as it should be in this boot: then it needs no time after boot any more.
+    pub is_settled: bool,
 }
 
 /// A metric with the threshold that it was judged by.

@@ -205,7 +205,7 @@ impl Probe for Churn {
             PODS.value(grown.len() as f64),
             IGNORED.value(ignored as f64),
         ];
-        Assessment { summary, detail, findings, metrics }
+        Assessment { summary, detail, findings, metrics, ..Assessment::default() }
     }
 }
 

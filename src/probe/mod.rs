@@ -1,13 +1,16 @@
 //! The kinds of looking. One file a kind: how to look, how to judge. The registry below lists them all.
 
+pub mod calico_nat;
 pub mod churn;
 mod container;
 pub mod glob;
 pub mod headroom;
+pub mod kube_nat;
 pub mod oom;
 mod params;
 pub mod reboot;
 pub mod sandboxes;
+mod whole;
 mod words;
 
 use serde::Serialize;
@@ -43,6 +46,8 @@ pub static KINDS: &[Kind] = &[
     Kind::of::<reboot::RebootRequired>(),
     Kind::of::<sandboxes::Sandboxes>(),
     Kind::of::<churn::Churn>(),
+    Kind::of::<kube_nat::KubeNat>(),
+    Kind::of::<calico_nat::CalicoNat>(),
 ];
 
 /// A probe type, as the definitions see it.

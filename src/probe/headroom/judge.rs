@@ -34,7 +34,7 @@ pub(super) fn assess(probe: &CgroupHeadroom, seen: &Observation, past: &Past, no
     ));
     findings.extend(judge.facts().into_iter().map(Finding::fact));
     let (summary, detail) = judge.line_1(&near, &close);
-    Assessment { summary, detail, findings, metrics: judge.metrics(&near, &thrashing) }
+    Assessment { summary, detail, findings, metrics: judge.metrics(&near, &thrashing), ..Assessment::default() }
 }
 
 /// A cgroup near its limit.

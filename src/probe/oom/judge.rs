@@ -77,7 +77,7 @@ pub(super) fn assess(probe: &CgroupOom, seen: &Observation, past: &Past, now: &M
         events => format!("{} in {window}", kills(events)),
     };
     let detail = judged.detail(&tally);
-    Assessment { summary, detail, findings: judged.findings, metrics }
+    Assessment { summary, detail, findings: judged.findings, metrics, ..Assessment::default() }
 }
 
 impl<'a> Judged<'a> {

@@ -285,7 +285,13 @@ impl<'a> Judge<'a> {
         let detail = self.detail(pending, &pkgs);
         let mut findings = std::mem::take(&mut self.findings);
         findings.splice(0..0, self.facts(pending, suffices, &pkgs).into_iter().map(Finding::fact));
-        Assessment { summary, detail, findings, metrics: self.metrics(pending, age, pkgs.len()) }
+        Assessment {
+            summary,
+            detail,
+            findings,
+            metrics: self.metrics(pending, age, pkgs.len()),
+            ..Assessment::default()
+        }
     }
 
     fn judge_kured(&mut self, age: Duration) {

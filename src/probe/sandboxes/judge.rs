@@ -66,7 +66,7 @@ pub(super) fn assess(probe: &Sandboxes, seen: &Observation, past: &Past, now: &M
         true => (on_record, String::new()),
         false => (text::stale(&classes.stale), text::stale_names(&classes.stale) + down(seen)),
     };
-    Assessment { summary, detail, findings, metrics }
+    Assessment { summary, detail, findings, metrics, ..Assessment::default() }
 }
 
 fn summary(seen: &Observation, classes: &Classes<'_>) -> String {

@@ -1,0 +1,214 @@
+//! What is wrong with what is there. The codes are those of the README.
+
+use super::survey::Survey;
+use super::{Around, Expect};
+use crate::dataplane::family_name;
+use crate::dataplane::kube::{Mode, Set};
+use crate::dataplane::names::API_CHAIN;
+use crate::parse::ruleset::{Endpoint, Family};
+use crate::status::Status;
+
+/// Something that is wrong.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Fault {
+    /// `None`: with all of it.
+    pub family: Option<Family>,
+    pub status: Status,
+    /// A sentence with the code at its end.
+    pub text: String,
+}
+
+/// What a family is judged by.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Chosen<'a> {
+    pub family: Family,
+    pub mode: Mode,
+    pub set: &'a Set,
+    /// Whether it has services, or had.
+    pub carries: bool,
+}
+
+/// What stands for each family: of several, the one that packets get to.
+pub(super) fn chosen<'a>(survey: &'a Survey, around: &Around, expect: Expect) -> Vec<Chosen<'a>> {
+    let mut chosen = Vec::new();
+    for family in [Family::Ip, Family::Ip6] {
+        let known = around.known(family);
+        let is_expected = |mode: &Mode| expect.mode().is_none_or(|word| mode.word() == word);
+        let of_family = survey.sets.iter().filter(|(of, mode, _)| *of == family && is_expected(mode));
+        let best = of_family.max_by_key(|(_, mode, set)| {
+            (set.is_live(), known == Some(mode.name()), set.chosen.is_some(), set.services)
+        });
+        chosen.extend(best.map(|(_, mode, set)| {
+            let carries = set.services > 0 || known.is_some();
+            Chosen { family, mode: *mode, set, carries }
+        }));
+    }
+    // Where nothing is carried, something should be.
+    if !chosen.iter().any(|one| one.carries) {
+        chosen.iter_mut().for_each(|one| one.carries = true);
+    }
+    chosen
+}
+
+/// All that is wrong.
+pub(super) fn faults(survey: &Survey, around: &Around, expect: Expect) -> Vec<Fault> {
+    let chosen = chosen(survey, around, expect);
+    let mut faults = Vec::new();
+    missing(survey, around, expect, &chosen, &mut faults);
+    let carrying: Vec<&Chosen<'_>> = chosen.iter().filter(|one| one.carries).collect();
+    for one in &carrying {
+        of_set(one, around, &mut faults);
+    }
+    api(&carrying, around, &mut faults);
+    twice(survey, &mut faults);
+    faults
+}
+
+fn fault(family: Option<Family>, status: Status, text: String) -> Fault {
+    Fault { family, status, text }
+}
+
+/// K0: nothing at all, where there was something or should be.
+fn missing(survey: &Survey, around: &Around, expect: Expect, chosen: &[Chosen<'_>], faults: &mut Vec<Fault>) {
+    let is_there = |family: Family| chosen.iter().any(|one| one.family == family);
+    for family in [Family::Ip, Family::Ip6] {
+        let Some(known) = around.known(family).filter(|_| !is_there(family)) else { continue };
+        let text =
+            format!("no rule of kube-proxy in {}, where it had {known}: no Service works (K0)", family_name(family));
+        faults.push(fault(Some(family), Status::Critical, text));
+    }
+    if !chosen.is_empty() || !faults.is_empty() {
+        return;
+    }
+    let why = match (expect.mode(), &around.kubelet, survey.hints.first(), survey.canaries.first()) {
+        (Some(mode), ..) => format!("mode {mode} is expected"),
+        (None, Some(kubelet), ..) => format!("{kubelet} runs"),
+        (None, None, Some(side), _) => format!("the kubelet's chains are in mangle of {side}"),
+        (None, None, None, Some(side)) => format!("its canary is in mangle of {side}"),
+        (None, None, None, None) => return,
+    };
+    let text = format!("no rule of kube-proxy, and {why}: no Service works (K0)");
+    faults.push(fault(None, Status::Critical, text));
+}
+
+fn of_set(one: &Chosen<'_>, around: &Around, faults: &mut Vec<Fault>) {
+    let Chosen { family, mode, set, .. } = one;
+    let place = mode.place(*family);
+    let mut add = |status, text: String| faults.push(fault(Some(*family), status, text));
+    let services = if *mode == Mode::Nftables { "services" } else { "KUBE-SERVICES" };
+    match set.chosen {
+        None => add(Status::Critical, format!("{place}: chain {services} is missing: no Service works (K1)")),
+        Some(0) if matches!(mode, Mode::Ipvs(_)) => {
+            add(Status::Critical, format!("IPVS has no {} service: no Service works (K1)", family_name(*family)));
+        }
+        Some(0) => add(Status::Critical, format!("{place}: {services} is empty: no Service works (K1)")),
+        Some(_) => {}
+    }
+    let without = ["pods reach no Service", "this host reaches no Service", "replies to masqueraded packets are lost"];
+    for (jump, without) in set.jumps.iter().zip(without) {
+        let (from, to) = (jump.from, jump.to);
+        let for_some = if jump.is_for_some { " for every packet" } else { "" };
+        match &jump.ended_by {
+            _ if jump.count == 0 => {
+                add(Status::Critical, format!("{place}: no jump {from} -> {to}{for_some}: {without} (K2)"));
+            }
+            Some(end) => add(Status::Critical, format!("{place}: {end} in front of {from} -> {to}: {without} (K11)")),
+            None => {}
+        }
+    }
+    if !set.masquerades {
+        let chain = set.jumps.last().map_or("KUBE-POSTROUTING", |jump| jump.to);
+        add(Status::Critical, format!("{place}: {chain} has no MASQUERADE: hairpin and NodePort traffic is lost (K3)"));
+    }
+    if !set.marks {
+        let chain = if *mode == Mode::Nftables { "mark-for-masquerade" } else { "KUBE-MARK-MASQ" };
+        add(Status::Critical, format!("{place}: {chain} sets no mark: hairpin and NodePort traffic is lost (K3)"));
+    }
+    if set.usable == Some(0) && set.services > 0 {
+        add(Status::Critical, format!("IPVS: no {} service has a destination in use (K5)", family_name(*family)));
+    }
+    for missing in set.dangling.iter().take(3) {
+        add(Status::Critical, format!("{place}: a jump to {missing}, which is not there (K9)"));
+    }
+    if set.after_node_ports > 0 {
+        let text = format!("{place}: {} rules of KUBE-SERVICES come after KUBE-NODEPORTS (K13)", set.after_node_ports);
+        add(Status::Warning, text);
+    }
+    if let Some(first) = set.misnamed.first() {
+        let more = if set.misnamed.len() > 1 { format!(" and {} more", set.misnamed.len() - 1) } else { String::new() };
+        add(Status::Warning, format!("{place}: {first}{more}: not the endpoint of its name (K14)"));
+    }
+    if let Some(api) = set.api.as_ref().filter(|api| api.targets.is_empty()) {
+        let at = api.service.map(|at| format!(" ({at})")).unwrap_or_default();
+        add(
+            Status::Critical,
+            format!("{place}: service kubernetes{at} leads to no endpoint: pods reach no API server (K5)"),
+        );
+    }
+    if let Some(at) = rejected_api(set, around) {
+        add(Status::Critical, format!("{place}: service kubernetes ({at}) \"has no endpoints\" and is rejected (K7)"));
+    }
+}
+
+/// The API server's service, where it is refused: its address is the first of all.
+fn rejected_api(set: &Set, around: &Around) -> Option<Endpoint> {
+    let known = set.api.as_ref().and_then(|api| api.service).or(around.api);
+    if known.is_some() {
+        return set.rejected.iter().find(|at| Some(**at) == known).copied();
+    }
+    let first = set.rejected.iter().min()?;
+    (set.api.is_none() && first.port == 443 && first.protocol == 6).then_some(*first)
+}
+
+/// K4: the API server's service is chosen in one family.
+fn api(carrying: &[&Chosen<'_>], around: &Around, faults: &mut Vec<Fault>) {
+    let chain_modes = carrying.iter().filter(|one| !matches!(one.mode, Mode::Ipvs(_)));
+    // Where nothing is chosen that is all there is to say.
+    let choosing: Vec<_> = chain_modes.filter(|one| one.set.chosen.is_some_and(|chosen| chosen > 0)).collect();
+    if choosing.is_empty() || choosing.iter().any(|one| one.set.api.is_some()) {
+        return;
+    }
+    // The family that had it may be the one that chooses nothing.
+    if carrying.iter().any(|one| one.set.chosen.is_none_or(|chosen| chosen == 0)) {
+        return;
+    }
+    let places: Vec<String> = choosing.iter().map(|one| one.mode.place(one.family)).collect();
+    let at = around.api.map(|at| format!(" ({at})")).unwrap_or_default();
+    let chain = if choosing.iter().any(|one| one.mode == Mode::Nftables) { "default/kubernetes" } else { API_CHAIN };
+    let text = format!(
+        "{}: service kubernetes{at} is not chosen, no rule leads to {chain}: pods reach no API server (K4)",
+        places.join(" and ")
+    );
+    faults.push(fault(None, Status::Critical, text));
+}
+
+/// S1: two sets that packets get to.
+fn twice(survey: &Survey, faults: &mut Vec<Fault>) {
+    for family in [Family::Ip, Family::Ip6] {
+        let mut live = survey.sets.iter().filter(|(of, _, set)| *of == family && set.is_live());
+        let (Some((_, a, first)), Some((_, b, second))) = (live.next(), live.next()) else { continue };
+        let targets = |set: &Set| set.api.as_ref().map(|api| api.targets.clone()).unwrap_or_default();
+        let differ = targets(first) != targets(second);
+        let (status, which) = match differ {
+            true => (Status::Critical, "the API server's endpoints differ, one of them is stale"),
+            false => (Status::Warning, "whichever kube-proxy does not write goes stale"),
+        };
+        let text = format!(
+            "kube-proxy's rules are live twice, in {} and in {}: {which} (S1)",
+            a.place(family),
+            b.place(family)
+        );
+        faults.push(fault(Some(family), status, text));
+    }
+}
+
+/// S4: the kubelet's hints are in another backend than kube-proxy's rules.
+pub(super) fn hint_elsewhere(survey: &Survey, chosen: &[Chosen<'_>]) -> Option<String> {
+    let one = chosen.iter().find(|one| matches!(one.mode, Mode::Iptables(_)))?;
+    let mut sides = survey.hints.iter().filter(|side| side.family == one.family);
+    let (Some(side), None) = (sides.next(), sides.next()) else { return None };
+    (side.backend != one.mode.backend()).then(|| {
+        let place = one.mode.place(one.family);
+        format!("the kubelet's hints are in mangle of {side}, kube-proxy's rules in nat of {place}: other programs may choose wrongly (S4)")
+    })
+}

@@ -1,0 +1,105 @@
+//! What was whole once, and until when: what a node without any rules is measured by.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::history::{Past, Trace};
+use crate::host::Moment;
+use crate::host::clock::spoken;
+
+/// The notes, by part: how it was done when it was whole; since when it is whole; until when it was, where it is not.
+const KNOWN: &str = "known ";
+const WHOLE: &str = "whole ";
+const BROKEN: &str = "broken ";
+/// In a note, for a part that no look has seen whole.
+const NEVER: &str = "never";
+
+/// A part of the node, as one look saw it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// `IPv4`, for instance.
+    pub name: &'static str,
+    /// How it is done.
+    pub mode: &'static str,
+    /// Whether nothing is wrong with it.
+    pub is_whole: bool,
+}
+
+/// What is to be remembered.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Memory {
+    known: BTreeMap<String, String>,
+    whole: BTreeMap<String, String>,
+    broken: BTreeMap<String, String>,
+}
+
+impl Memory {
+    /// What is remembered after a look at these parts. One that is known and was not seen is broken.
+    pub fn after(past: &Past, parts: &[Part]) -> Memory {
+        let mut memory = Memory::default();
+        for (name, note) in past.notes(KNOWN) {
+            memory.known.insert(name.to_owned(), note.value.clone());
+        }
+        for part in parts.iter().filter(|part| part.is_whole) {
+            memory.known.insert(part.name.to_owned(), part.mode.to_owned());
+            memory.whole.insert(part.name.to_owned(), String::new());
+        }
+        let seen = parts.iter().map(|part| part.name.to_owned());
+        let broken: Vec<String> = seen.chain(memory.known.keys().cloned()).collect();
+        for name in broken.into_iter().filter(|name| !memory.whole.contains_key(name)) {
+            let was = past.note(&format!("{WHOLE}{name}"));
+            let was = was.map(|note| format!("{} {}", note.last.wall, note.last.boot.as_deref().unwrap_or_default()));
+            let before = || past.note(&format!("{BROKEN}{name}")).map(|note| note.value.clone());
+            let value = was.or_else(before).unwrap_or_else(|| NEVER.to_owned());
+            memory.broken.insert(name, value);
+        }
+        memory
+    }
+
+    /// Adds it to what a look wants remembered.
+    pub fn trace(&self, trace: Trace) -> Trace {
+        trace.group(KNOWN, self.known.clone()).group(WHOLE, self.whole.clone()).group(BROKEN, self.broken.clone())
+    }
+}
+
+/// How a part was done when it was whole; `None` where no look ever saw it so.
+pub fn known<'p>(past: &'p Past, part: &str) -> Option<&'p str> {
+    past.note(&format!("{KNOWN}{part}")).map(|note| note.value.as_str())
+}
+
+/// The parts that were whole once.
+pub fn known_parts(past: &Past) -> impl Iterator<Item = &str> {
+    past.notes(KNOWN).map(|(name, _)| name)
+}
+
+/// Since when a part is whole.
+pub fn whole_since<'p>(past: &'p Past, part: &str) -> Option<&'p Moment> {
+    past.note(&format!("{WHOLE}{part}")).map(|note| &note.first)
+}
+
+/// When a part that is not was whole last, with the boot of then.
+fn whole_until(past: &Past, part: &str) -> Option<(Timestamp, String)> {
+    let (wall, boot) = past.note(&format!("{BROKEN}{part}"))?.value.split_once(' ')?;
+    Some((wall.parse().ok()?, boot.to_owned()))
+}
+
+/// Whether a part was whole in this boot: then it needs no time any more to come to be.
+pub fn was_whole_in_this_boot(past: &Past, part: &str, now: &Moment) -> bool {
+    let is_this = |boot: &str| now.boot.as_deref().is_some_and(|now| now == boot);
+    whole_since(past, part).and_then(|since| since.boot.as_deref()).is_some_and(is_this)
+        || whole_until(past, part).is_some_and(|(_, boot)| is_this(&boot))
+}
+
+/// When a part that is not was whole last, for people.
+pub fn until_text(past: &Past, part: &str, now: &Moment) -> String {
+    let since = past.note(&format!("{BROKEN}{part}")).map(|note| now.since(&note.first)).filter(|age| !age.is_zero());
+    let seen = since.map(|age| format!(", first seen so {} ago", spoken(age))).unwrap_or_default();
+    match whole_until(past, part) {
+        Some((wall, boot)) => {
+            let before = if now.boot.as_deref() == Some(&boot) { "" } else { ", before this boot" };
+            format!("{part}: whole until {}{before}{seen}", wall.strftime("%Y-%m-%d %H:%M:%S UTC"))
+        }
+        None => format!("{part}: no look has seen it whole{seen}"),
+    }
+}
