@@ -115,10 +115,21 @@ pub struct Serve {
     /// Whether to answer NRPE at all, or only `nodecheck run` on this node [default: on]
     #[arg(long, value_name = "on|off", value_parser = on_or_off)]
     pub nrpe: Option<bool>,
-    /// Remember who changes nf_tables. While anybody listens, each change takes the kernel 8 KiB for a moment and some time for
-    /// every rule in it: not for nodes with thousands of services
-    #[arg(long)]
-    pub nft_writers: bool,
+    /// Whether to remember who changes nf_tables. While anybody listens, each change takes the kernel 8 KiB for a moment and some
+    /// time for every rule in it; auto listens to small rulesets, of about 100 services
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub nft_writers: NftWriters,
+}
+
+/// When a daemon listens for who changes nf_tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum NftWriters {
+    /// While there are few rules.
+    Auto,
+    /// However many there are.
+    Always,
+    /// Not at all.
+    Never,
 }
 
 /// How verdicts are printed.

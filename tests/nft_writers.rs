@@ -26,7 +26,7 @@ fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
 fn listening() -> Host {
     let host = Host::live().unwrap();
     assert_eq!(host.nft_writers_since(None), None);
-    host.hear_nft_writers().unwrap();
+    host.hear_nft_writers(true).unwrap();
     wait_for("the listener", || host.nft_writers_since(None).is_some());
     host
 }
@@ -73,7 +73,7 @@ fn cost(thread: &str) -> u64 {
 fn the_kernel_names_who_writes() {
     alone("the_kernel_names_who_writes", || {
         let host = listening();
-        host.hear_nft_writers().unwrap();
+        host.hear_nft_writers(true).unwrap();
         let quiet = host.now().wall;
         nft("list ruleset");
         assert_eq!(host.nft_writers_since(None), Some(Vec::new()));
@@ -143,7 +143,7 @@ fn listens_without_the_right() {
         return;
     }
     let host = Host::live().unwrap();
-    host.hear_nft_writers().unwrap();
+    host.hear_nft_writers(true).unwrap();
     let is_there = || {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path().join("comm"));
         // One may end meanwhile.
@@ -175,13 +175,15 @@ impl Drop for Daemon {
 }
 
 #[test]
-fn the_daemon_of_a_live_node_listens_when_told_to() {
-    alone("the_daemon_of_a_live_node_listens_when_told_to", || {
+fn the_daemon_of_a_live_node_listens_unless_told_not_to() {
+    alone("the_daemon_of_a_live_node_listens_unless_told_not_to", || {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("ask.sock");
-        for (root, told, listens) in
-            [(None, &["--nft-writers"][..], true), (None, &[], false), (Some(dir.path()), &["--nft-writers"], false)]
-        {
+        for (root, told, listens) in [
+            (None, &[][..], true),
+            (None, &["--nft-writers=never"], false),
+            (Some(dir.path()), &["--nft-writers=always"], false),
+        ] {
             let mut command = nodecheck();
             command.arg("--socket").arg(&socket).arg("--state-dir").arg(dir.path().join("state"));
             command.args(root.map(|root| format!("--root={}", root.display())));
@@ -193,9 +195,12 @@ fn the_daemon_of_a_live_node_listens_when_told_to() {
                     tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
                 names.any(|comm| comm.trim() == name)
             };
-            // Started after it.
+            // Started after it; each gives itself its name.
             wait_for("the sampler", || has("sampler"));
-            assert_eq!(has(THREAD), listens);
+            match listens {
+                true => wait_for("the listener", || has(THREAD)),
+                false => assert!(!has(THREAD)),
+            }
         }
     });
 }

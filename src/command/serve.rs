@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Output, daemon};
-use crate::cli;
+use crate::cli::{self, NftWriters};
 use crate::host::machine;
 use crate::node::Node;
 use crate::render;
@@ -47,8 +47,8 @@ pub(super) fn serve(node: Node, global: &cli::Global, options: &cli::Serve) -> O
         Ok(runtime) => runtime,
         Err(error) => return Output::unknown(format!("the server can't start: {error}")),
     };
-    if options.nft_writers
-        && let Err(error) = node.host.hear_nft_writers()
+    if options.nft_writers != NftWriters::Never
+        && let Err(error) = node.host.hear_nft_writers(options.nft_writers == NftWriters::Always)
     {
         say(format_args!("not listening for who changes nf_tables: {error}"));
     }

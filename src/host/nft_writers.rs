@@ -5,7 +5,7 @@
 //! leaves us one message a transaction. The kernel makes the others all the same, in the name of the writer: while anybody listens,
 //! `nf_tables_commit` takes 2 to 3 µs more for each rule that comes or goes, and holds a buffer of 8 KiB for each until all are
 //! made (`nft_notify_enqueue`): 20,000 rules replaced by as many took 100 ms and 320 MiB more on Linux 6.18. Hence nobody
-//! listens unless told to.
+//! listens to a large ruleset unless told to.
 
 use std::collections::VecDeque;
 use std::mem::replace;
@@ -17,15 +17,23 @@ use std::time::Duration;
 use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::RcvBufForce;
 
 use super::netlink::{Socket, refused};
 use super::{Error, Host, machine};
 use crate::parse::nftables::{NFT_MSG_NEWGEN, generation, messages, writer};
+use crate::parse::ruleset::Family;
 
 /// `NFNLGRP_NFTABLES` (linux/netfilter/nfnetlink.h), as a bit.
 const GROUP: u32 = 1 << (7 - 1);
 /// Entries that are kept.
 const MOST: usize = 64;
+/// So many chains and sets, some 120 services, are 20 MiB for a moment when all rules are replaced.
+const LARGEST: u32 = 500;
+/// What may wait to be heard while the processors are busy: 2,500 changes, each 0.8 KiB, which the kernel only takes when they
+/// come. Its default is a tenth of that.
+const ROOM: usize = 1 << 20;
 /// Until it is tried again to listen.
 const REST: Duration = Duration::from_secs(60);
 
@@ -69,15 +77,15 @@ impl NftWriters {
 impl Host {
     /// Begins to listen for who changes the ruleset, on a thread of its own; for a daemon. Once begun it goes on, and tries
     /// again where the kernel has no nf_tables yet: that is not loaded by listening. Without CAP_NET_ADMIN it is given up. Of a
-    /// tree or a recording there is nothing to hear.
-    pub fn hear_nft_writers(&self) -> Result<(), Error> {
+    /// tree or a recording there is nothing to hear. While the ruleset is large it rests, unless told not to (`even_if_large`).
+    pub fn hear_nft_writers(&self, even_if_large: bool) -> Result<(), Error> {
         if !self.is_live() || replace(&mut self.nft_writers.heard().is_begun, true) {
             return Ok(());
         }
         let host = self.again();
         machine::start("nft writers", move || {
             loop {
-                let ended = host.listen();
+                let ended = host.listen(even_if_large);
                 host.nft_writers.heard().since = None;
                 if matches!(ended, Err(Error::Denied { .. })) {
                     return;
@@ -98,14 +106,24 @@ impl Host {
         (since >= begun).then(|| heard.writers.iter().filter(wanted).cloned().collect())
     }
 
+    /// Chains and sets in all tables.
+    fn nft_uses(&self) -> Result<u32, Error> {
+        let of = |family| Ok(self.nft_tables(family)?.iter().fold(0_u32, |sum, table| sum.saturating_add(table.uses)));
+        Ok(of(Family::Ip)?.saturating_add(of(Family::Ip6)?))
+    }
+
     /// Listens for as long as that can be done.
-    fn listen(&self) -> Result<(), Error> {
+    fn listen(&self, even_if_large: bool) -> Result<(), Error> {
         // Already to join the group loads the module (`nfnetlink_bind`).
         if !self.has_module("nf_tables")? {
             return Ok(());
         }
+        let is_too_large = || Ok(!even_if_large && self.nft_uses()? > LARGEST);
+        if is_too_large()? {
+            return Ok(());
+        }
         let os = |errno| refused("nf_tables", errno);
-        let mut socket = Socket::hearing(GROUP, attach_filter).map_err(os)?;
+        let mut socket = Socket::hearing(GROUP, prepare).map_err(os)?;
         self.nft_writers.heard().since = Some(machine::wall_clock());
         loop {
             match socket.heard() {
@@ -117,7 +135,8 @@ impl Host {
                         }
                     }
                 }
-                Err(Errno::EAGAIN) => socket.wait(Duration::MAX).map_err(os)?,
+                Err(Errno::EAGAIN) if is_too_large()? => return Ok(()),
+                Err(Errno::EAGAIN) => socket.wait(REST).map_err(os)?,
                 Err(Errno::ENOBUFS) => self.nft_writers.heard().add(None, 0, machine::wall_clock()),
                 Err(errno) => return Err(os(errno)),
             }
@@ -156,6 +175,12 @@ impl Heard {
             entry.count = entry.count.saturating_add(oldest.count);
         }
     }
+}
+
+fn prepare(socket: &OwnedFd) -> Result<(), Errno> {
+    // With less room more is lost, and said to be.
+    let _ = setsockopt(socket, RcvBufForce, &ROOM);
+    attach_filter(socket)
 }
 
 /// Lets only `NFT_MSG_NEWGEN` through (classic BPF, linux/filter.h): what does not pass costs the socket no room, either.

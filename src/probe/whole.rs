@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use super::words::shown;
 use crate::history::{Past, Trace};
-use crate::host::Moment;
 use crate::host::clock::spoken;
+use crate::host::{Host, Moment, Writer};
 
 /// The notes, by part: how it was done when it was whole; since when it is whole; until when it was, where it is not.
 const KNOWN: &str = "known ";
@@ -89,6 +90,29 @@ pub fn was_whole_in_this_boot(past: &Past, part: &str, now: &Moment) -> bool {
     let is_this = |boot: &str| now.boot.as_deref().is_some_and(|now| now == boot);
     whole_since(past, part).and_then(|since| since.boot.as_deref()).is_some_and(is_this)
         || whole_until(past, part).is_some_and(|(_, boot)| is_this(&boot))
+}
+
+/// Who changed nf_tables since one of these parts was whole last, if anybody listened. The newest comes last.
+pub fn writers(host: &Host, past: &Past, broken: &[&str]) -> Vec<String> {
+    // The look that saw it broken first remembers it; this one may be that look.
+    let last = |part: &&str| {
+        past.note(&format!("{WHOLE}{part}")).map(|note| note.last.wall).or_else(|| last_whole(past, part))
+    };
+    let Some(since) = broken.iter().filter_map(last).min() else { return Vec::new() };
+    let said = |writer: &Writer| {
+        let at = writer.last.strftime("%H:%M:%S UTC");
+        match (writer.comm.as_str(), writer.count) {
+            ("", _) => format!("somebody ({at})"),
+            (comm, 1) => format!("{} (process {}, {at})", shown(comm), writer.pid),
+            (comm, count) => format!("{} ({count} times, process {}, last {at})", shown(comm), writer.pid),
+        }
+    };
+    host.nft_writers_since(Some(since)).unwrap_or_default().iter().map(said).collect()
+}
+
+/// When a part that is not was whole last.
+fn last_whole(past: &Past, part: &str) -> Option<Timestamp> {
+    whole_until(past, part).map(|(wall, _)| wall)
 }
 
 /// When a part that is not was whole last, for people.

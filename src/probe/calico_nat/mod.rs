@@ -142,6 +142,9 @@ impl Probe for CalicoNat {
             })
             .collect();
         seen.memory = Memory::after(past, &parts);
+        if !seen.faults.is_empty() {
+            seen.writers = whole::writers(host, past, &[family_name(Family::Ip), family_name(Family::Ip6)]);
+        }
         seen.elsewhere = elsewhere(host);
         Ok(seen)
     }

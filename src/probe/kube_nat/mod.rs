@@ -166,6 +166,7 @@ impl Probe for KubeNat {
         let mut seen = Observation { memory, apis, bases, age, around, ..Observation::default() };
         if !faults.is_empty() {
             seen.distribution = node::distribution(host);
+            seen.writers = whole::writers(host, past, &[family_name(Family::Ip), family_name(Family::Ip6)]);
         }
         seen.elsewhere = elsewhere(host);
         (seen.survey, seen.faults) = (survey, faults);
