@@ -1,0 +1,155 @@
+//! A look and what is around it: rights, a node without any of it, others who write meanwhile, and very many chains.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nodecheck::parse::ruleset::Family;
+
+use crate::generate::Cluster;
+use crate::node::{At, Backend};
+use crate::row::{CRITICAL, OK, UNKNOWN, plain};
+use crate::support::{metric, outcome};
+
+const CHECKS: [&str; 2] = ["kube-nat", "calico-nat"];
+const BACKENDS: [Backend; 2] = [Backend::Legacy, Backend::Nft];
+
+/// Names of the tables of the legacy backend, by family.
+fn names() -> [String; 2] {
+    ["ip_tables_names", "ip6_tables_names"]
+        .map(|name| std::fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap())
+}
+
+#[test]
+fn looking_makes_no_table() {
+    for backend in BACKENDS {
+        let at = At::new(backend, Family::Ip);
+        assert_eq!(names(), ["", ""]);
+        let look = |at: &At| CHECKS.map(|check| at.look(check, "past"));
+        look(&at);
+        assert_eq!(names(), ["", ""]);
+        at.sh("ipt -t filter -N KUBE-FORWARD");
+        let before = names();
+        look(&at);
+        assert_eq!(names(), before, "{backend:?}");
+        at.load(&plain(&at));
+        let before = names();
+        let all = look(&at);
+        assert!(all.iter().all(|(code, _)| *code == OK), "{all:?}");
+        assert_eq!(names(), before, "{backend:?}");
+    }
+}
+
+#[test]
+fn without_the_right_to_look() {
+    for backend in BACKENDS {
+        let at = At::new(backend, Family::Ip);
+        let ask = |options: &[&str]| {
+            CHECKS.map(|check| {
+                let mut command = Command::new("setpriv");
+                command.args(options).args(["--inh-caps=-all", env!("CARGO_BIN_EXE_nodecheck"), "run", check]);
+                outcome(command.arg("--state-dir").arg(at.dir()).output().unwrap())
+            })
+        };
+        // Rules or none: what can't be read is not absent.
+        for _ in 0..2 {
+            for (code, out, _) in ask(&["--bounding-set=-net_admin"]) {
+                assert!(
+                    code == UNKNOWN && out.starts_with("UNKNOWN") && out.contains("CAP_NET_ADMIN"),
+                    "{backend:?} {out}"
+                );
+            }
+            at.load(&plain(&at));
+        }
+        for (code, out, _) in ask(&["--bounding-set=-all,+net_admin"]) {
+            assert_eq!(code, OK, "{backend:?} {out}");
+        }
+    }
+}
+
+#[test]
+fn nothing_of_it_on_this_node() {
+    let at = At::new(Backend::Nft, Family::Ip);
+    for (check, state) in [("kube-nat", UNKNOWN), ("calico-nat", OK)] {
+        for _ in 0..2 {
+            let (code, out) = at.first_look(check, "past");
+            assert!(code == state && out.contains("not on this node"), "{out}");
+        }
+    }
+}
+
+#[test]
+fn others_write_the_same_meanwhile() {
+    for backend in BACKENDS {
+        beside_a_writer(backend, Duration::from_millis(2500));
+    }
+}
+
+#[test]
+#[ignore = "deep: a writer and a reader that take turns for a minute with each backend"]
+fn others_write_the_same_for_long() {
+    for backend in BACKENDS {
+        beside_a_writer(backend, Duration::from_secs(60));
+    }
+}
+
+/// Rules come anew again and again, and are the same each time.
+fn beside_a_writer(backend: Backend, long: Duration) {
+    let at = At::new(backend, Family::Ip);
+    let (fifty, hundred) = (Cluster::new(Family::Ip, 50, 3), Cluster::new(Family::Ip, 45, 3));
+    at.load(&fifty);
+    let stop = AtomicBool::new(false);
+    let mut seen = [0; 4];
+    // A thread that is begun here is in this namespace.
+    let writes = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut writes = 0;
+            while !stop.load(Ordering::Relaxed) {
+                at.load(if writes % 2 == 0 { &hundred } else { &fifty });
+                writes += 1;
+            }
+            writes
+        });
+        let begun = Instant::now();
+        while begun.elapsed() < long {
+            for check in CHECKS {
+                let (code, out) = at.look(check, "past");
+                if [1, CRITICAL].contains(&code) {
+                    stop.store(true, Ordering::Relaxed);
+                    panic!("{backend:?}: {out}");
+                }
+                seen[usize::try_from(code).unwrap()] += 1;
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        writer.join().unwrap()
+    });
+    println!("{backend:?}: {writes} writes; looks by state: {seen:?}");
+    // Never to be able to tell would be no false alarm, but no help.
+    assert!(writes > 5 && seen[0] > seen[3], "{backend:?}: {writes} writes, {seen:?}");
+}
+
+/// 25,000 services of 3 endpoints each: one chain a service, and one an endpoint.
+#[test]
+#[ignore = "deep: iptables-nft-restore takes minutes for a hundred thousand chains"]
+fn a_hundred_thousand_chains() {
+    for backend in BACKENDS {
+        let at = At::new(backend, Family::Ip);
+        let begun = Instant::now();
+        at.load(&Cluster::new(Family::Ip, 25_000, 3));
+        let loaded = begun.elapsed();
+        for check in CHECKS {
+            let begun = Instant::now();
+            let (code, out) = at.look(check, "past");
+            println!("{backend:?}: loaded in {loaded:.1?}, {check} in {:.1?}: {out}", begun.elapsed());
+            assert_eq!(code, OK, "{out}");
+            // The time that check_nrpe leaves.
+            assert!(begun.elapsed() < Duration::from_secs(10));
+        }
+        let (_, out) = at.look("kube-nat", "past");
+        assert_eq!(metric(&out, "services"), 25_000, "{out}");
+        at.sh("ipt -t nat -D OUTPUT -m comment --comment 'kubernetes service portals' -j KUBE-SERVICES");
+        let (code, out) = at.look("kube-nat", "past");
+        assert!(code == CRITICAL && out.contains("(K2)"), "{out}");
+    }
+}
