@@ -61,7 +61,9 @@ fn jumps() -> Vec<Row> {
              other -t nat -N KUBE-SERVICES
              other -t nat -A PREROUTING -j KUBE-SERVICES",
             kube(CRITICAL, "K2").may("K1 K3 K4 S1 S4"),
-        ),
+        )
+        // In which backend kube-proxy is then, Calico's check may see one way or the other.
+        .kube_only(),
         only("no MASQUERADE", "without nat '^-A KUBE-POSTROUTING .*-j MASQUERADE'", kube(CRITICAL, "K3")).on(ALL),
         only("nothing marks", "ipt -t nat -F KUBE-MARK-MASQ", kube(CRITICAL, "K3")).on(ALL),
         only("KUBE-POSTROUTING is empty", "ipt -t nat -F KUBE-POSTROUTING", kube(CRITICAL, "K3")).on(ALL),
@@ -112,7 +114,22 @@ fn broken_services() -> Vec<Row> {
         )
         .whole(rich),
         only(
-            "the old chain for a load balancer leads nowhere",
+            "what is dispatched to a node port leads nowhere",
+            "ext=$(ipt -t nat -S KUBE-NODEPORTS | grep -o 'KUBE-EXT-.*' | head -n 1)
+             ipt -t nat -F $ext",
+            kube(WARNING, "K6"),
+        )
+        .whole(rich),
+        // What kube-proxy wrote up to 1.23 instead.
+        only(
+            "the old chain of a node port leads nowhere",
+            "xlb=$(ipt -t nat -S KUBE-NODEPORTS | grep -o 'KUBE-XLB-.*' | head -n 1)
+             ipt -t nat -F $xlb",
+            kube(WARNING, "K6"),
+        )
+        .whole(old),
+        only(
+            "the old chain of a load balancer leads nowhere",
             "fw=$(ipt -t nat -S KUBE-SERVICES | grep -o 'KUBE-FW-.*' | head -n 1)
              ipt -t nat -F $fw",
             kube(WARNING, "K6"),
@@ -124,19 +141,26 @@ fn broken_services() -> Vec<Row> {
 /// K11, K12, K13: where rules stand.
 fn order() -> Vec<Row> {
     vec![
-        only("all is accepted before the jump", "ipt -t nat -I PREROUTING -j ACCEPT", kube(CRITICAL, "K11")).on(ALL),
-        only("TCP returns before the jump", "ipt -t nat -I OUTPUT -p tcp -j RETURN", kube(CRITICAL, "K11")),
+        // Calico's jump comes first on this node, so that one is reached still.
+        only("all is accepted before the jump", "ipt -t nat -I PREROUTING 2 -j ACCEPT", kube(CRITICAL, "K11")).on(ALL),
+        only("TCP returns before the jump", "ipt -t nat -I OUTPUT 2 -p tcp -j RETURN", kube(CRITICAL, "K11")),
         only(
             "all TCP goes elsewhere before the jump",
             "to=192.0.2.77; [ $PROGRAM = iptables ] || to=fd00:1::77
-             ipt -t nat -I PREROUTING -p tcp -j DNAT --to-destination $to",
+             ipt -t nat -I PREROUTING 2 -p tcp -j DNAT --to-destination $to",
             kube(CRITICAL, "K11"),
         )
         .on(ALL),
         only(
             "all TCP is redirected before the jump",
-            "ipt -t nat -I OUTPUT -p tcp -j REDIRECT --to-ports 15001",
+            "ipt -t nat -I OUTPUT 2 -p tcp -j REDIRECT --to-ports 15001",
             kube(CRITICAL, "K11"),
+        ),
+        // A jump that nothing gets to is as good as missing.
+        script(
+            "all is accepted before both jumps",
+            "ipt -t nat -I PREROUTING -j ACCEPT",
+            [kube(CRITICAL, "K11"), calico(CRITICAL, "C2")],
         ),
         only("a jump twice", "ipt -t nat -A PREROUTING -j KUBE-SERVICES", kube(WARNING, "K12").says("PREROUTING"))
             .on(ALL),

@@ -110,6 +110,11 @@ fn kube_rules() -> Vec<Row> {
             kube(CRITICAL, "K6"),
         ),
         of_kube("all is accepted before the jump", "nft insert rule $KUBE nat-output accept", kube(CRITICAL, "K11")),
+        of_kube(
+            "its endpoint leads elsewhere",
+            "nft flush chain $KUBE $NPX_NFT_EP; nft add rule $KUBE $NPX_NFT_EP meta l4proto tcp dnat to 192.0.2.11:6443",
+            kube(WARNING, "K14"),
+        ),
         of_kube("a jump twice", "nft add rule $KUBE nat-prerouting jump services", kube(WARNING, "K12")),
     ]
 }

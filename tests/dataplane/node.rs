@@ -157,12 +157,18 @@ impl At {
 
     /// A look with this directory for its past.
     pub fn look(&self, check: &str, past: &str) -> (i32, String) {
-        sane(self.looking(check, past).args(["-v"]), check)
+        sane(self.looking(check, past).arg("-v"), check)
     }
 
     /// The first look ever. A machine that tests run on may have booted just now.
     pub fn first_look(&self, check: &str, past: &str) -> (i32, String) {
-        sane(self.looking(check, past).arg("-v").arg("--config").arg(self.dir().join("no-grace.toml")), check)
+        self.look_with(check, past, &[])
+    }
+
+    /// The first look ever, with options.
+    pub fn look_with(&self, check: &str, past: &str, options: &[&str]) -> (i32, String) {
+        let mut command = self.looking(check, past);
+        sane(command.arg("-v").arg("--config").arg(self.dir().join("no-grace.toml")).args(options), check)
     }
 
     fn looking(&self, check: &str, past: &str) -> Command {

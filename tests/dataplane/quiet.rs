@@ -40,7 +40,7 @@ fn beside(name: &'static str, script: &'static str) -> Row {
 }
 
 pub fn rows() -> Vec<Row> {
-    [clusters(), strangers()].into_iter().flatten().collect()
+    [clusters(), settings(), strangers()].into_iter().flatten().collect()
 }
 
 fn clusters() -> Vec<Row> {
@@ -84,6 +84,59 @@ fn clusters() -> Vec<Row> {
         quiet("leftovers in the other backend", |at| {
             at.load(&plain(at));
             std::fs::write(at.dir().join("left"), leftovers()).unwrap();
+            at.sh("\"$PROGRAM-$THERE-restore\" <\"$DIR/left\"");
+        }),
+    ]
+}
+
+/// What people set up otherwise.
+fn settings() -> Vec<Row> {
+    let edited = |name, edit: fn(&str) -> String| {
+        quiet(name, move |at| {
+            at.load(&plain(at));
+            at.load_text(&edit(&plain(at).rules()));
+        })
+    };
+    vec![
+        edited("another bit marks", |rules| {
+            rules.replace("0x4000/0x4000", "0x8000/0x8000").replace("0x4000/0x0", "0x8000/0x0")
+        }),
+        edited("an old kernel or iptables: no random ports", |rules| rules.replace(" --random-fully", "")),
+        edited("node ports on two addresses", |rules| {
+            let last =
+                rules.lines().find(|line| line.starts_with("-A KUBE-SERVICES") && line.ends_with("-j KUBE-NODEPORTS"));
+            let on = |address: &str| {
+                let all = last.unwrap().replace("-m addrtype --dst-type LOCAL", "");
+                all.replace("-A KUBE-SERVICES", &format!("-A KUBE-SERVICES -d {address}"))
+            };
+            rules.replace(last.unwrap(), &[on("192.0.2.10/32"), on("127.0.0.1/32")].join("\n"))
+        }),
+        edited("pods leave with an address of the node's", |rules| {
+            let rule = rules.lines().find(|line| line.starts_with("-A cali-nat-outgoing")).unwrap();
+            rules.replace(rule, &rule.replace("-j MASQUERADE --random-fully", "-j SNAT --to-source 192.0.2.10"))
+        }),
+        // Five rules, of which the one for all else comes last.
+        edited("pods leave with certain ports", |rules| {
+            let rule = rules.lines().find(|line| line.starts_with("-A cali-nat-outgoing")).unwrap();
+            let of = |protocol: &str| {
+                let ports = "-j MASQUERADE --to-ports 32768-65535 --random-fully";
+                let returns = rule.replace("-j MASQUERADE --random-fully", &format!("-p {protocol} -j RETURN"));
+                format!(
+                    "{}\n{returns}",
+                    rule.replace("-j MASQUERADE --random-fully", &format!("-p {protocol} {ports}"))
+                )
+            };
+            rules.replace(rule, &[of("tcp"), of("udp"), rule.to_owned()].join("\n"))
+        }),
+        // What a kube-proxy of before wrote with the other iptables, and took its jumps away.
+        quiet("chains of the other backend that nothing leads to", |at| {
+            at.load(&plain(at));
+            let rules = plain(at).with(|cluster| cluster.has_calico = false).rules();
+            let nat = rules.split_once("*nat").unwrap().1.split_once("COMMIT").unwrap().0;
+            let is_jump =
+                |line: &&str| ["PREROUTING", "OUTPUT", "POSTROUTING"].contains(&line.split(' ').nth(1).unwrap_or(""));
+            let chains: Vec<&str> = nat.lines().filter(|line| !line.starts_with("-A ") || !is_jump(line)).collect();
+            std::fs::write(at.dir().join("left"), format!("*nat{}\nCOMMIT\n", chains.join("\n"))).unwrap();
             at.sh("\"$PROGRAM-$THERE-restore\" <\"$DIR/left\"");
         }),
     ]

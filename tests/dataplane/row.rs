@@ -28,7 +28,7 @@ pub const NFT: Sides = &[(Backend::Nft, Family::Ip)];
 pub const NFT_BOTH: Sides = &[(Backend::Nft, Family::Ip), (Backend::Nft, Family::Ip6)];
 
 /// Looks of many rows wait for a second look at a time.
-const AT_ONCE: usize = 12;
+const AT_ONCE: usize = 24;
 
 /// What a check must say.
 #[derive(Debug, Clone)]
@@ -116,6 +116,13 @@ impl Row {
     /// What a first look finds, where it is not the same.
     pub fn first(self, first: impl IntoIterator<Item = Look>) -> Row {
         Row { first: first.into_iter().collect(), ..self }
+    }
+
+    /// Calico's check isn't asked.
+    pub fn kube_only(mut self) -> Row {
+        self.looks.retain(|look| look.check == "kube-nat");
+        self.first.retain(|look| look.check == "kube-nat");
+        self
     }
 
     /// Only who saw it whole can tell, or the definition leaves open what others tell.

@@ -4,7 +4,7 @@ use nodecheck::parse::ruleset::Family;
 
 use crate::generate::Cluster;
 use crate::node::At;
-use crate::row::{CRITICAL, OK, Row, UNKNOWN, WARNING, calico, kube, plain, row, script};
+use crate::row::{CRITICAL, OK, Row, UNKNOWN, WARNING, calico, fine, kube, plain, row, script};
 
 /// Detailed codes of a set that is missing as a whole.
 const KUBE_ALL: &str = "K1 K2 K3 K4 K5 K6 B1";
@@ -33,7 +33,7 @@ fn only_this(at: &At, rules: &str) {
 }
 
 pub fn rows() -> Vec<Row> {
-    [flushed(), missing(), twice(), fewer(), two_families()].into_iter().flatten().collect()
+    [flushed(), missing(), twice(), switched(), fewer(), two_families()].into_iter().flatten().collect()
 }
 
 /// What people type, and the incident: mangle has the canary still, so kube-proxy sees nothing.
@@ -169,6 +169,19 @@ fn twice() -> Vec<Row> {
     ]
 }
 
+/// What an operator does on purpose, and may.
+fn switched() -> Vec<Row> {
+    let other_backend = |at: &At| {
+        at.clear();
+        at.load_other(&plain(at));
+    };
+    let other_mode = |at: &At| {
+        at.clear();
+        at.nft(&(plain(at).nft() + &plain(at).nft_calico()));
+    };
+    vec![row("both move to the other backend", other_backend, fine()), row("both move to nftables", other_mode, fine())]
+}
+
 /// B1, and no more than a warning: deleting a namespace is legal.
 fn fewer() -> Vec<Row> {
     let keep = |services: usize, endpoints: usize| {
@@ -213,7 +226,9 @@ fn two_families() -> Vec<Row> {
             "the family of the kubernetes service is flushed, its chains are deleted",
             "ipt -t nat -F; ipt -t nat -X",
             [kube(CRITICAL, "K0").may(KUBE_ALL), calico(CRITICAL, "C1").may("C2 C3")],
-        )),
+        ))
+        // Who never saw IPv4 whole may only miss the kubernetes service.
+        .first([kube(CRITICAL, "K0|K4").may(KUBE_ALL), calico(CRITICAL, "C1").may("C2 C3")]),
         on_both(script(
             "a service of the other family",
             "PROGRAM=ip6tables; svc=$(ipt -t nat -S KUBE-SERVICES | grep -o 'KUBE-SVC-.*' | tail -n 1); ipt -t nat -F $svc",
