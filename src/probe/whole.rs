@@ -1,6 +1,7 @@
 //! What was whole once, and until when: what a node without any rules is measured by.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 
@@ -35,10 +36,16 @@ pub struct Memory {
     broken: BTreeMap<String, String>,
 }
 
+/// When looks of this process saw the parts whole last: what brings nothing new is only written down now and then.
+#[derive(Debug, Default)]
+pub struct LastSeen(Mutex<BTreeMap<&'static str, Moment>>);
+
 impl Memory {
     /// What is remembered after a look at these parts. One that is known and was not seen is broken.
-    pub fn after(past: &Past, parts: &[Part]) -> Memory {
+    pub fn after(past: &Past, parts: &[Part], last_seen: &LastSeen, now: &Moment) -> Memory {
         let mut memory = Memory::default();
+        let mut last_seen = last_seen.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last_seen.extend(parts.iter().filter(|part| part.is_whole).map(|part| (part.name, now.clone())));
         for (name, note) in past.notes(KNOWN) {
             memory.known.insert(name.to_owned(), note.value.clone());
         }
@@ -50,7 +57,9 @@ impl Memory {
         let broken: Vec<String> = seen.chain(memory.known.keys().cloned()).collect();
         for name in broken.into_iter().filter(|name| !memory.whole.contains_key(name)) {
             let was = past.note(&format!("{WHOLE}{name}"));
-            let was = was.map(|note| format!("{} {}", note.last.wall, note.last.boot.as_deref().unwrap_or_default()));
+            let was =
+                was.map(|note| last_seen.get(&*name).filter(|seen| seen.same_boot(&note.last)).unwrap_or(&note.last));
+            let was = was.map(|last| format!("{} {}", last.wall, last.boot.as_deref().unwrap_or_default()));
             let before = || past.note(&format!("{BROKEN}{name}")).map(|note| note.value.clone());
             let value = was.or_else(before).unwrap_or_else(|| NEVER.to_owned());
             memory.broken.insert(name, value);
@@ -92,13 +101,10 @@ pub fn was_whole_in_this_boot(past: &Past, part: &str, now: &Moment) -> bool {
         || whole_until(past, part).is_some_and(|(_, boot)| is_this(&boot))
 }
 
-/// Who changed nf_tables since one of these parts was whole last, if anybody listened. The newest comes last.
-pub fn writers(host: &Host, past: &Past, broken: &[&str]) -> Vec<String> {
-    // The look that saw it broken first remembers it; this one may be that look.
-    let last = |part: &&str| {
-        past.note(&format!("{WHOLE}{part}")).map(|note| note.last.wall).or_else(|| last_whole(past, part))
-    };
-    let Some(since) = broken.iter().filter_map(last).min() else { return Vec::new() };
+/// Who changed nf_tables since what is broken was whole last, if anybody listened. The newest comes last.
+pub fn writers(host: &Host, memory: &Memory) -> Vec<String> {
+    let last = memory.broken.values().filter_map(|value| value.split_once(' ')?.0.parse::<Timestamp>().ok());
+    let Some(since) = last.min() else { return Vec::new() };
     let said = |writer: &Writer| {
         let at = writer.last.strftime("%H:%M:%S UTC");
         match (writer.comm.as_str(), writer.count) {
@@ -108,11 +114,6 @@ pub fn writers(host: &Host, past: &Past, broken: &[&str]) -> Vec<String> {
         }
     };
     host.nft_writers_since(Some(since)).unwrap_or_default().iter().map(said).collect()
-}
-
-/// When a part that is not was whole last.
-fn last_whole(past: &Past, part: &str) -> Option<Timestamp> {
-    whole_until(past, part).map(|(wall, _)| wall)
 }
 
 /// When a part that is not was whole last, for people.

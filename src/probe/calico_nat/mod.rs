@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Probe;
-use super::whole::{self, Memory, Part};
+use super::whole::{self, LastSeen, Memory, Part};
 use super::words::some_of;
 use crate::dataplane::calico::Set;
 use crate::dataplane::{SIDES, Side, elsewhere, family_name, node};
@@ -35,6 +35,8 @@ const READ_TIME: MetricSpec = MetricSpec::new("read_time", Unit::Seconds, "how l
 pub struct CalicoNat {
     /// What must be there.
     pub expect: Expect,
+    #[serde(skip)]
+    last_seen: LastSeen,
 }
 
 /// How Felix must carry packets.
@@ -141,9 +143,9 @@ impl Probe for CalicoNat {
                 is_whole: !is_broken(set.family) && seen.troubles.is_empty(),
             })
             .collect();
-        seen.memory = Memory::after(past, &parts);
+        seen.memory = Memory::after(past, &parts, &self.last_seen, &host.now());
         if !seen.faults.is_empty() {
-            seen.writers = whole::writers(host, past, &[family_name(Family::Ip), family_name(Family::Ip6)]);
+            seen.writers = whole::writers(host, &seen.memory);
         }
         seen.elsewhere = elsewhere(host);
         Ok(seen)

@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Probe;
-use super::whole::{self, Memory, Part};
+use super::whole::{self, LastSeen, Memory, Part};
 use super::words::some_of;
 use crate::dataplane::kube::{Mode, Set};
 use crate::dataplane::{elsewhere, family_name, node};
@@ -52,6 +52,8 @@ pub struct KubeNat {
     pub expect: Expect,
     #[serde(skip)]
     kept: Kept,
+    #[serde(skip)]
+    last_seen: LastSeen,
 }
 
 /// How kube-proxy must carry services.
@@ -162,11 +164,11 @@ impl Probe for KubeNat {
             }
         }
         self.kept.judged(parts.iter().all(|part| part.is_whole));
-        let memory = Memory::after(past, &parts);
+        let memory = Memory::after(past, &parts, &self.last_seen, &host.now());
         let mut seen = Observation { memory, apis, bases, age, around, ..Observation::default() };
         if !faults.is_empty() {
             seen.distribution = node::distribution(host);
-            seen.writers = whole::writers(host, past, &[family_name(Family::Ip), family_name(Family::Ip6)]);
+            seen.writers = whole::writers(host, &seen.memory);
         }
         seen.elsewhere = elsewhere(host);
         (seen.survey, seen.faults) = (survey, faults);
