@@ -34,8 +34,8 @@ pub struct Set {
     pub jumps: Vec<Jump>,
     /// Chains of those that are not there.
     pub missing: Vec<String>,
-    /// How often `cali-POSTROUTING` leads to `cali-nat-outgoing`.
-    pub outgoing: usize,
+    /// Whether `cali-POSTROUTING` leads to `cali-nat-outgoing`.
+    pub is_outgoing: bool,
     /// Whether packets that leave the cluster get another source.
     pub masquerades: bool,
     /// How many address pools ask for that; `None` where the set is not there, or why it can't be told.
@@ -92,11 +92,12 @@ impl Set {
     pub fn of_iptables(host: &Host, side: Side, is_bpf: bool) -> Result<(Option<Set>, bool), Error> {
         let bases = ["PREROUTING", "OUTPUT", "POSTROUTING", "cali-PREROUTING", "cali-OUTPUT", "cali-POSTROUTING"];
         let wanted = NftWanted { chains: Some(&bases), follow: &|_, to| to.starts_with("cali-"), maps: &|_| false };
-        let Some(nat) = side.table(host, "nat", &wanted)? else { return Ok((None, false)) };
+        let nat = side.table(host, "nat", &wanted)?.unwrap_or_default();
         let walk = nat.walk();
         let is_kube = walk.jump("PREROUTING", "KUBE-SERVICES").works();
         let chains = walk.rules.chains().filter(|(_, chain)| chain.name().starts_with("cali-")).count();
-        if chains == 0 {
+        // Felix has more of them in other tables: who flushes one leaves those.
+        if chains == 0 && !is_elsewhere(host, side)? {
             return Ok((None, is_kube));
         }
         let mode = if is_bpf { Mode::Bpf(side.backend) } else { Mode::Iptables(side.backend) };
@@ -140,12 +141,19 @@ impl Set {
             mode,
             jumps: needed.iter().map(|(base, own)| walk.jump(base, own)).collect(),
             missing: missing.map(|(_, own)| (*own).to_owned()).collect(),
-            outgoing: rules.iter().filter(|rule| walk.ways(rule).any(is_outgoing)).count(),
+            is_outgoing: rules.iter().any(|rule| walk.ways(rule).any(is_outgoing)),
             masquerades: walk.does(outgoing, masquerades),
             pools: Ok(None),
             chains: 0,
         }
     }
+}
+
+/// Whether Felix has chains in the table `filter`.
+fn is_elsewhere(host: &Host, side: Side) -> Result<bool, Error> {
+    let wanted = NftWanted { chains: Some(&["cali-FORWARD", "cali-INPUT"]), follow: &|_, _| false, maps: &|_| false };
+    let filter = side.table(host, "filter", &wanted)?;
+    Ok(filter.is_some_and(|filter| filter.rules().chains().any(|(_, chain)| chain.name().starts_with("cali-"))))
 }
 
 /// How many members an ipset has.

@@ -177,8 +177,11 @@ impl Set {
     fn choose(&mut self, walk: &mut Walk<'_>, rule: &Rule, to: ChainId, chosen: &mut BTreeSet<ChainId>) {
         let name = walk.rules.get(to).map(Chain::name).unwrap_or_default();
         let is_service = name.starts_with("KUBE-SVC-") || name.starts_with("KUBE-SVL-");
-        // A KUBE-FW- chain may have nothing but the sources of the other family in it.
-        if !(is_service || name.starts_with("KUBE-EXT-")) || !chosen.insert(to) {
+        let is_external = name.starts_with("KUBE-EXT-") || name.starts_with("KUBE-XLB-");
+        // One for the sources of a load balancer may lead nowhere where all are of the other family, but it says so.
+        let is_empty_firewall =
+            name.starts_with("KUBE-FW-") && walk.rules.get(to).is_some_and(|chain| chain.rules().is_empty());
+        if !(is_service || is_external || is_empty_firewall) || !chosen.insert(to) {
             return;
         }
         let destination = walk.rules.destination(rule);

@@ -79,6 +79,12 @@ pub enum Table {
     Nft(Box<Contents>),
 }
 
+impl Default for Table {
+    fn default() -> Table {
+        Table::Legacy(Ruleset::default())
+    }
+}
+
 impl Table {
     /// Its chains and rules.
     pub fn rules(&self) -> &Ruleset {

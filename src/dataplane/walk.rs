@@ -1,6 +1,7 @@
 //! The ways of a packet through the chains of a table.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 
 use crate::parse::nftables::Contents;
 use crate::parse::ruleset::{Action, Chain, ChainId, Endpoint, Rule, Ruleset};
@@ -32,10 +33,21 @@ pub struct Jump {
     pub ended_by: Option<String>,
 }
 
+impl fmt::Display for Jump {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {}", self.from, self.to)
+    }
+}
+
 impl Jump {
     /// Whether every packet gets there.
     pub fn works(&self) -> bool {
         self.count > 0 && self.ended_by.is_none()
+    }
+
+    /// How often it is there beyond once.
+    pub fn repeats(&self) -> usize {
+        self.count.saturating_sub(1)
     }
 }
 

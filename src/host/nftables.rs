@@ -6,6 +6,8 @@
 //! seen (`nf_tables_commit`: `base_seq`, then `gencursor`): after the first number is read, whoever writes is waited for.
 
 use std::collections::HashSet;
+use std::thread::sleep;
+use std::time::Duration;
 
 use super::netlink::{Answer, Netlink};
 use super::{Error, Host, Source, optional, printable};
@@ -15,7 +17,9 @@ use crate::parse::nftables::{
 use crate::parse::ruleset::{Action, ChainId, Family};
 
 /// A writer that never rests must not hold the look for ever.
-const MOST_TRIES: usize = 3;
+const MOST_TRIES: usize = 6;
+/// A writer that is done with one table often begins with the next.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
 /// 10,000 services are 40,000 chains with 110,000 rules.
 const MOST_CHAINS: usize = 250_000;
 const MOST_RULES: usize = 1_000_000;
@@ -79,6 +83,7 @@ impl Host {
     /// The wanted parts of a table, all of one moment. Absent where there is no such table.
     pub fn nft_table(&self, family: Family, table: &str, wanted: &Wanted<'_>) -> Result<NftTable, Error> {
         let mut netlink = self.nf_tables()?;
+        let mut pause = FIRST_PAUSE;
         for _ in 0..MOST_TRIES {
             let before = netlink.generation()?;
             netlink.settle()?;
@@ -90,6 +95,8 @@ impl Host {
                 read?;
                 return Ok(NftTable { contents, generation: before });
             }
+            sleep(pause);
+            pause *= 2;
         }
         Err(Error::Failed(format!(
             "nf_tables: the ruleset changes too often to read {}: {MOST_TRIES} times it was another one at the end",

@@ -2,7 +2,7 @@
 
 use super::{Expect, Observation};
 use crate::dataplane::calico::{Mode, Set};
-use crate::dataplane::family_name;
+use crate::dataplane::{Jump, family_name};
 use crate::parse::ruleset::Family;
 use crate::status::Status;
 
@@ -29,8 +29,14 @@ pub(super) fn chosen(seen: &Observation, expect: Expect) -> Vec<&Set> {
 
 /// Jumps that are there more than once.
 pub(super) fn repeated(set: &Set) -> usize {
-    let jumps: usize = set.jumps.iter().map(|jump| jump.count.saturating_sub(1)).sum();
-    jumps + set.outgoing.saturating_sub(1)
+    set.jumps.iter().map(Jump::repeats).sum()
+}
+
+/// What they are.
+pub(super) fn repeated_jumps(set: &Set) -> Vec<String> {
+    let place = set.mode.place(set.family);
+    let repeated = set.jumps.iter().filter(|jump| jump.repeats() > 0);
+    repeated.map(|jump| format!("{place}: {jump} is there {} times (C5)", jump.count)).collect()
 }
 
 /// All that is wrong.
@@ -38,14 +44,16 @@ pub(super) fn faults(seen: &Observation, expect: Expect) -> Vec<Fault> {
     let chosen = chosen(seen, expect);
     let mut faults = Vec::new();
     let mut add = |family, status, text| faults.push(Fault { family, status, text });
-    for family in [Family::Ip, Family::Ip6] {
+    // What could not be read may be there.
+    let is_unread = |family: Family| seen.troubles.iter().any(|(of, _)| *of == family);
+    for family in [Family::Ip, Family::Ip6].into_iter().filter(|family| !is_unread(*family)) {
         let Some(known) = seen.known(family).filter(|_| !chosen.iter().any(|set| set.family == family)) else {
             continue;
         };
         let text = format!("no NAT chain of Calico in {}, where it had {known} (C0)", family_name(family));
         add(Some(family), Status::Critical, text);
     }
-    if chosen.is_empty() && seen.known.is_empty() {
+    if chosen.is_empty() && seen.known.is_empty() && seen.troubles.is_empty() {
         let why = match (expect.mode(), &seen.conf) {
             (Some(mode), _) => format!("mode {mode} is expected"),
             (None, Some(conf)) => format!("{conf} makes it the network of this node"),
@@ -53,7 +61,7 @@ pub(super) fn faults(seen: &Observation, expect: Expect) -> Vec<Fault> {
         };
         add(None, Status::Critical, format!("no NAT chain of Calico, and {why} (C0)"));
     }
-    for set in &chosen {
+    for set in chosen.iter().filter(|set| set.is_live() || !is_unread(set.family)) {
         of_set(set, &mut faults);
     }
     twice(seen, &mut faults);
@@ -71,14 +79,14 @@ fn of_set(set: &Set, faults: &mut Vec<Fault>) {
         let for_some = if jump.is_for_some { " for every packet" } else { "" };
         match &jump.ended_by {
             _ if jump.count == 0 => {
-                add(Status::Critical, format!("{place}: no jump {} -> {}{for_some} (C2)", jump.from, jump.to));
+                add(Status::Critical, format!("{place}: no jump {jump}{for_some} (C2)"));
             }
-            Some(end) => add(Status::Critical, format!("{place}: {end} in front of {} -> {} (C2)", jump.from, jump.to)),
+            Some(end) => add(Status::Critical, format!("{place}: {end} in front of {jump} (C2)")),
             None => {}
         }
     }
     let has_post = !set.missing.iter().any(|missing| missing.ends_with("POSTROUTING"));
-    if set.outgoing == 0 && has_post {
+    if !set.is_outgoing && has_post {
         let (post, outgoing) = match set.mode {
             Mode::Nftables => ("nat-cali-POSTROUTING", "nat-cali-nat-outgoing"),
             _ => ("cali-POSTROUTING", "cali-nat-outgoing"),

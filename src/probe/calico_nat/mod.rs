@@ -73,7 +73,8 @@ pub struct Observation {
     sets: Vec<Set>,
     /// Where packets get to kube-proxy's chains.
     kube: Vec<Side>,
-    troubles: Vec<Error>,
+    /// What could not be read, by family.
+    troubles: Vec<(Family, Error)>,
     known: Vec<(Family, String)>,
     /// The configuration of CNI that makes Calico the network of this node.
     conf: Option<String>,
@@ -109,7 +110,7 @@ impl Probe for CalicoNat {
         let mut seen = Observation::default();
         let is_bpf = self.expect == Expect::Bpf || node::is_calico_bpf(host)?;
         for side in SIDES {
-            seen.take(|seen| {
+            seen.take(side.family, |seen| {
                 let (set, is_kube) = Set::of_iptables(host, side, is_bpf)?;
                 seen.sets.extend(set);
                 seen.kube.extend(is_kube.then_some(side));
@@ -117,7 +118,7 @@ impl Probe for CalicoNat {
             })?;
         }
         for family in [Family::Ip, Family::Ip6] {
-            seen.take(|seen| {
+            seen.take(family, |seen| {
                 seen.sets.extend(Set::of_nftables(host, family)?);
                 Ok(())
             })?;
@@ -128,7 +129,7 @@ impl Probe for CalicoNat {
             seen.conf = node::calico_conf(host)?;
             if self.expect == Expect::Auto && seen.known.is_empty() && seen.conf.is_none() {
                 return Err(match seen.troubles.pop() {
-                    Some(error) => error,
+                    Some((_, error)) => error,
                     None => Error::Absent("no chain of Calico, and no configuration of CNI names it".to_owned()),
                 });
             }
@@ -167,11 +168,11 @@ impl Probe for CalicoNat {
 
 impl Observation {
     /// What is forbidden is so everywhere.
-    fn take(&mut self, read: impl FnOnce(&mut Observation) -> Result<(), Error>) -> Result<(), Error> {
+    fn take(&mut self, family: Family, read: impl FnOnce(&mut Observation) -> Result<(), Error>) -> Result<(), Error> {
         match read(self) {
             Err(error @ Error::Denied { .. }) => Err(error),
             Err(error) => {
-                self.troubles.push(error);
+                self.troubles.push((family, error));
                 Ok(())
             }
             Ok(()) => Ok(()),
@@ -185,8 +186,8 @@ impl Observation {
         let repeated: usize = chosen.iter().map(|set| judge::repeated(set)).sum();
         let mut findings: Vec<Finding> =
             self.faults.iter().map(|fault| Finding::new(fault.status, fault.text.clone())).collect();
-        findings.extend(self.troubles.iter().map(|error| Finding::new(Status::Unknown, error.to_string())));
-        let said = format!("jumps to Calico's chains are there {repeated} times too often (C5)");
+        findings.extend(self.troubles.iter().map(|(_, error)| Finding::new(Status::Unknown, error.to_string())));
+        let said = some_of(&chosen.iter().flat_map(|set| judge::repeated_jumps(set)).collect::<Vec<_>>(), 3);
         let metrics = vec![
             MISSING.value(missing as f64),
             CHAINS.value(chosen.iter().map(|set| set.chains).sum::<usize>() as f64),

@@ -57,9 +57,15 @@ pub(super) fn faults(survey: &Survey, around: &Around, expect: Expect) -> Vec<Fa
     missing(survey, around, expect, &chosen, &mut faults);
     let carrying: Vec<&Chosen<'_>> = chosen.iter().filter(|one| one.carries).collect();
     for one in &carrying {
-        of_set(one, around, &mut faults);
+        // Another set, which packets do get to, may be among it.
+        let is_sure = one.set.is_live() || !survey.troubles.iter().any(|(family, _)| *family == one.family);
+        if is_sure {
+            of_set(one, around, &mut faults);
+        }
     }
-    api(&carrying, around, &mut faults);
+    if survey.troubles.is_empty() {
+        api(&carrying, around, &mut faults);
+    }
     twice(survey, &mut faults);
     faults
 }
@@ -70,14 +76,17 @@ fn fault(family: Option<Family>, status: Status, text: String) -> Fault {
 
 /// K0: nothing at all, where there was something or should be.
 fn missing(survey: &Survey, around: &Around, expect: Expect, chosen: &[Chosen<'_>], faults: &mut Vec<Fault>) {
-    let is_there = |family: Family| chosen.iter().any(|one| one.family == family);
+    // What could not be read may be there.
+    let is_there = |family: Family| {
+        chosen.iter().any(|one| one.family == family) || survey.troubles.iter().any(|(of, _)| *of == family)
+    };
     for family in [Family::Ip, Family::Ip6] {
         let Some(known) = around.known(family).filter(|_| !is_there(family)) else { continue };
         let text =
             format!("no rule of kube-proxy in {}, where it had {known}: no Service works (K0)", family_name(family));
         faults.push(fault(Some(family), Status::Critical, text));
     }
-    if !chosen.is_empty() || !faults.is_empty() {
+    if !chosen.is_empty() || !faults.is_empty() || !survey.troubles.is_empty() {
         return;
     }
     let why = match (expect.mode(), &around.kubelet, survey.hints.first(), survey.canaries.first()) {
@@ -106,13 +115,12 @@ fn of_set(one: &Chosen<'_>, around: &Around, faults: &mut Vec<Fault>) {
     }
     let without = ["pods reach no Service", "this host reaches no Service", "replies to masqueraded packets are lost"];
     for (jump, without) in set.jumps.iter().zip(without) {
-        let (from, to) = (jump.from, jump.to);
         let for_some = if jump.is_for_some { " for every packet" } else { "" };
         match &jump.ended_by {
             _ if jump.count == 0 => {
-                add(Status::Critical, format!("{place}: no jump {from} -> {to}{for_some}: {without} (K2)"));
+                add(Status::Critical, format!("{place}: no jump {jump}{for_some}: {without} (K2)"));
             }
-            Some(end) => add(Status::Critical, format!("{place}: {end} in front of {from} -> {to}: {without} (K11)")),
+            Some(end) => add(Status::Critical, format!("{place}: {end} in front of {jump}: {without} (K11)")),
             None => {}
         }
     }

@@ -17,7 +17,7 @@ use super::Probe;
 use super::whole::{self, LastSeen, Memory, Part};
 use super::words::some_of;
 use crate::dataplane::kube::{Mode, Set};
-use crate::dataplane::{elsewhere, family_name, node};
+use crate::dataplane::{Jump, elsewhere, family_name, node};
 use crate::history::{Past, Trace};
 use crate::host::clock::spoken;
 use crate::host::{Error, Host, Moment};
@@ -198,7 +198,7 @@ fn is_applicable(expect: Expect, survey: &Survey, around: &Around) -> Result<(),
     if expect != Expect::Auto || !around.known.is_empty() {
         return Ok(());
     }
-    if let Some(error) = survey.troubles.first() {
+    if let Some((_, error)) = survey.troubles.first() {
         return Err(error.clone());
     }
     if let Some(name) = around.replacement {
@@ -230,13 +230,13 @@ impl Observation {
         let share = if services == 0 { 0.0 } else { (100.0 * broken as f64 / services as f64).min(100.0) };
         let mut findings: Vec<Finding> =
             self.faults.iter().map(|fault| Finding::new(fault.status, fault.text.clone())).collect();
-        findings.extend(self.survey.troubles.iter().map(|error| Finding::new(Status::Unknown, error.to_string())));
+        findings.extend(self.survey.troubles.iter().map(|(_, error)| Finding::new(Status::Unknown, error.to_string())));
         let names: Vec<String> = carrying.iter().flat_map(|one| one.set.broken.1.clone()).collect();
         let broken_said = format!("{broken} of {services} Services lead nowhere: {} (K6)", some_of(&names, 3));
         let drop =
             self.bases.iter().filter_map(|(_, base)| base.drop.as_ref()).max_by(|a, b| a.part.total_cmp(&b.part));
         let (drop_part, drop_said) = drop.map(|drop| (drop.part, drop.said(now))).unwrap_or_default();
-        let repeated: usize = sum(&|set| set.jumps.iter().map(|jump| jump.count.saturating_sub(1)).sum());
+        let repeated: usize = sum(&|set| set.jumps.iter().map(Jump::repeats).sum());
         let metrics = vec![
             BROKEN.value(broken as f64).said(&broken_said),
             BROKEN_SHARE
@@ -247,9 +247,7 @@ impl Observation {
             REJECTS.value(sum(&|set| set.rejected.len()) as f64),
             ENTRIES.value(sum(&|set| set.entries) as f64),
             DROP.value(drop_part.round()).said(drop_said),
-            REPEATED
-                .value(repeated as f64)
-                .said(format!("jumps to kube-proxy's chains are there {repeated} times too often (K12)")),
+            REPEATED.value(repeated as f64).said(repeated_text(&carrying)),
         ];
         let took = self.survey.took.map(|took| READ_TIME.value((took.as_secs_f64() * 1e6).round() / 1e6));
         findings.extend(self.facts(&chosen, past, now).into_iter().map(Finding::fact));
@@ -318,6 +316,15 @@ impl Observation {
             ),
         }
     }
+}
+
+fn repeated_text(carrying: &[&Chosen<'_>]) -> String {
+    let of = |one: &&Chosen<'_>| {
+        let place = one.mode.place(one.family);
+        let repeated = one.set.jumps.iter().filter(|jump| jump.repeats() > 0);
+        repeated.map(|jump| format!("{place}: {jump} is there {} times (K12)", jump.count)).collect::<Vec<_>>()
+    };
+    some_of(&carrying.iter().flat_map(of).collect::<Vec<_>>(), 3)
 }
 
 fn whole_text(carrying: &[&Chosen<'_>], past: &Past, now: &Moment) -> String {

@@ -30,8 +30,8 @@ pub struct Survey {
     pub canaries: Vec<Side>,
     /// Where the kubelet has left its hints.
     pub hints: Vec<Side>,
-    /// What could not be read.
-    pub troubles: Vec<Error>,
+    /// What could not be read, by family.
+    pub troubles: Vec<(Family, Error)>,
     /// How long it took.
     pub took: Option<Duration>,
 }
@@ -59,8 +59,13 @@ impl Kept {
         if let Some(newest) = newest.as_ref().filter(|newest| newest.holds(&stamp, &now)) {
             return Ok((newest.survey.clone(), now.since(&newest.at)));
         }
-        let is_sure = newest.is_some_and(|newest| newest.stamp == stamp);
+        let is_sure = newest.as_ref().is_some_and(|newest| newest.stamp == stamp);
         let survey = Arc::new(Survey::read(host)?);
+        // Rules that change all the time were whole a moment ago.
+        let recent = newest.as_ref().filter(|newest| newest.is_whole && now.since(&newest.at) < LONGEST_REST);
+        if let (false, Some(newest)) = (survey.troubles.is_empty(), recent) {
+            return Ok((newest.survey.clone(), now.since(&newest.at)));
+        }
         // Only a node that goes on living is looked at again.
         if host.is_live() && survey.troubles.is_empty() {
             *self.newest() = Some(Newest { survey: survey.clone(), stamp, at: now, is_whole: false, is_sure });
@@ -99,10 +104,10 @@ impl Survey {
         let began = host.stopwatch();
         let mut survey = Survey::default();
         for side in SIDES {
-            survey.take(|survey| survey.side(host, side))?;
+            survey.take(side.family, |survey| survey.side(host, side))?;
         }
         for family in [Family::Ip, Family::Ip6] {
-            survey.take(|survey| {
+            survey.take(family, |survey| {
                 let table = optional(host.nft_table(family, "kube-proxy", &NftWanted::ALL))?;
                 let set = table.map(|table| Set::of_nftables(&table.contents));
                 survey.sets.extend(set.map(|set| (family, Mode::Nftables, set)));
@@ -114,11 +119,11 @@ impl Survey {
     }
 
     /// What is forbidden is so everywhere.
-    fn take(&mut self, read: impl FnOnce(&mut Survey) -> Result<(), Error>) -> Result<(), Error> {
+    fn take(&mut self, family: Family, read: impl FnOnce(&mut Survey) -> Result<(), Error>) -> Result<(), Error> {
         match read(self) {
             Err(error @ Error::Denied { .. }) => Err(error),
             Err(error) => {
-                self.troubles.push(error);
+                self.troubles.push((family, error));
                 Ok(())
             }
             Ok(()) => Ok(()),
