@@ -201,3 +201,78 @@ fn ends(action: Action) -> Option<&'static str> {
         Action::None | Action::Jump(_) | Action::Mark | Action::Vmap(_) | Action::Other => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A table of these chains: `name: what, what`, where a word in capitals is a target, `?` before it makes it one for some
+    /// packets only, and any other word is a chain to jump to.
+    fn table(text: &str) -> Ruleset {
+        let mut rules = Ruleset::default();
+        let to = Endpoint { address: std::net::Ipv4Addr::LOCALHOST.into(), port: 1, protocol: 6 };
+        for line in text.lines() {
+            let (name, actions) = line.split_once(':').unwrap();
+            let chain = rules.define(name.trim(), None).unwrap();
+            for word in actions.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+                let is_unconditional = !word.starts_with('?');
+                let action = match word.trim_start_matches('?') {
+                    "ACCEPT" => Action::Accept,
+                    "RETURN" => Action::Return,
+                    "MASQUERADE" => Action::Masquerade,
+                    "DNAT" => Action::Dnat(rules.endpoint(to).unwrap()),
+                    chain => Action::Jump(rules.chain(chain).unwrap()),
+                };
+                rules.push(chain, action, is_unconditional, None);
+            }
+        }
+        rules
+    }
+
+    #[test]
+    fn ways_end() {
+        let rules = table("a: ?b, ?c\nb: ?a, ?b\nc: ?a, ?d\nd: DNAT\ne: e\nf: RETURN, d\ng: ?RETURN, d\nh: missing");
+        let mut walk = Walk::new(&rules);
+        let mut reaches = |name: &str| {
+            let chain = rules.find(name).unwrap();
+            walk.reaches_dnat(chain)
+        };
+        let want = [("a", true), ("c", true), ("d", true), ("e", false), ("f", false), ("g", true), ("h", false)];
+        for (name, want) in want {
+            assert_eq!(reaches(name), want, "{name}");
+        }
+        assert_eq!(walk.endpoints(), 1);
+        assert_eq!(walk.targets(rules.find("a").unwrap()).len(), 1);
+        assert!(walk.targets(rules.find("f").unwrap()).is_empty());
+        // One that is longer than any of kube-proxy's leads nowhere.
+        let long: String = (0..100).map(|n| format!("c{n}: c{}\n", n + 1)).collect();
+        let rules = table(&format!("{long}c100: DNAT"));
+        assert!(!Walk::new(&rules).reaches_dnat(rules.find("c0").unwrap()));
+        assert!(Walk::new(&rules).reaches_dnat(rules.find("c90").unwrap()));
+    }
+
+    #[test]
+    fn jumps() {
+        let jump = |text: &str| Walk::new(&table(&format!("{text}\nTO: DNAT"))).jump("FROM", "TO");
+        for (text, count, works) in [
+            ("FROM: TO", 1, true),
+            ("FROM: ?ACCEPT, x, TO, TO\nx: ?ACCEPT", 2, true),
+            ("FROM: ?TO", 0, false),
+            ("FROM: ACCEPT, TO", 1, false),
+            ("FROM: x, TO\nx: y\ny: ?RETURN, ACCEPT", 1, true),
+            ("FROM: x, TO\nx: y\ny: ACCEPT", 1, false),
+            ("FROM: x, TO\nx: x", 1, true),
+            ("FROM: TO, ACCEPT", 1, true),
+            ("FROM: MASQUERADE, TO", 1, true),
+            ("OTHER: TO", 0, false),
+        ] {
+            let jump = jump(text);
+            assert_eq!((jump.count, jump.works()), (count, works), "{text}: {jump:?}");
+        }
+        assert!(jump("FROM: ?TO").is_for_some);
+        assert_eq!(jump("FROM: x, TO\nx: y\ny: ACCEPT").ended_by.as_deref(), Some("ACCEPT in y in x"));
+        let rules = table("a: ?RETURN, MASQUERADE\nb: RETURN, MASQUERADE\nc:");
+        let does = |chain| Walk::new(&rules).does(chain, |action| action == Action::Masquerade);
+        assert_eq!(["a", "b", "c", "d"].map(does), [true, false, false, false]);
+    }
+}
