@@ -232,7 +232,9 @@ impl Observation {
             self.faults.iter().map(|fault| Finding::new(fault.status, fault.text.clone())).collect();
         findings.extend(self.survey.troubles.iter().map(|(_, error)| Finding::new(Status::Unknown, error.to_string())));
         let names: Vec<String> = carrying.iter().flat_map(|one| one.set.broken.1.clone()).collect();
-        let broken_said = format!("{broken} of {services} Services lead nowhere: {} (K6)", some_of(&names, 3));
+        let of = format!("{broken} of {}", counted(services, "Service"));
+        let lead = if broken == 1 { "leads" } else { "lead" };
+        let broken_said = format!("{of} {lead} nowhere: {} (K6)", some_of(&names, 3));
         let drop =
             self.bases.iter().filter_map(|(_, base)| base.drop.as_ref()).max_by(|a, b| a.part.total_cmp(&b.part));
         let (drop_part, drop_said) = drop.map(|drop| (drop.part, drop.said(now))).unwrap_or_default();
@@ -318,6 +320,10 @@ impl Observation {
     }
 }
 
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
 fn repeated_text(carrying: &[&Chosen<'_>]) -> String {
     let of = |one: &&Chosen<'_>| {
         let place = one.mode.place(one.family);
@@ -334,12 +340,8 @@ fn whole_text(carrying: &[&Chosen<'_>], past: &Past, now: &Moment) -> String {
             let family = family_name(one.family);
             let since = whole::whole_since(past, family).map(|since| now.since(since)).filter(|age| age.as_secs() > 0);
             let since = since.map(|age| format!(", whole for {}", spoken(age))).unwrap_or_default();
-            format!(
-                "{family} by {}: {} Services to {} endpoints{since}",
-                one.mode.name(),
-                one.set.services,
-                one.set.endpoints
-            )
+            let (services, endpoints) = (counted(one.set.services, "Service"), counted(one.set.endpoints, "endpoint"));
+            format!("{family} by {}: {services} to {endpoints}{since}", one.mode.name())
         })
         .collect();
     if parts.is_empty() { "no Service is carried".to_owned() } else { parts.join("; ") }
