@@ -157,6 +157,8 @@ fn strangers() -> Vec<Row> {
              ipt -t nat -A PREROUTING -j ACCEPT
              ipt -t nat -A OUTPUT -j ACCEPT",
         ),
+        // What is masqueraded in any case needs no mark for it.
+        beside("all that leaves is masqueraded", "ipt -t nat -I POSTROUTING -j MASQUERADE"),
         beside(
             "host ports of the CNI plugin",
             "ipt -t nat -N CNI-HOSTPORT-DNAT; ipt -t nat -N CNI-HOSTPORT-SETMARK; ipt -t nat -N CNI-DN-0123456789
