@@ -234,5 +234,12 @@ fn two_families() -> Vec<Row> {
             "PROGRAM=ip6tables; svc=$(ipt -t nat -S KUBE-SERVICES | grep -o 'KUBE-SVC-.*' | tail -n 1); ipt -t nat -F $svc",
             [kube(WARNING, "K6"), calico(OK, "")],
         )),
+        // A tenth of the services of this family: each is judged by itself.
+        on_both(script(
+            "two services of the other family",
+            "PROGRAM=ip6tables
+             for svc in $(ipt -t nat -S KUBE-SERVICES | grep -o 'KUBE-SVC-.*' | tail -n 2); do ipt -t nat -F $svc; done",
+            [kube(CRITICAL, "K6"), calico(OK, "")],
+        )),
     ]
 }
