@@ -61,7 +61,13 @@ fn write(node: &Node, global: &Global, dir: &Path) -> std::io::Result<Output> {
         "  root/      package names, kernel versions, host paths, names of pods, what the kernel's log tells of OOM"
             .to_owned(),
     );
-    lines.push("             kills, and /etc/nodecheck as it is".to_owned());
+    lines.push(
+        "             kills, command lines without their arguments' values, and /etc/nodecheck as it is".to_owned(),
+    );
+    lines.push(
+        "  netfilter/ the rules of this node, with addresses; without their comments (iptables-nft keeps them)"
+            .to_owned(),
+    );
     lines.push("  expect/, past/    the same names".to_owned());
     lines.push(format!("Replay: nodecheck run NAME --scenario {}", dir.display()));
     Ok(Output::ok(lines.join("\n") + "\n"))

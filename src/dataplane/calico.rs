@@ -3,7 +3,7 @@
 use super::walk::{Jump, Walk};
 use super::{Backend, Side, Table};
 use crate::host::{Error, Host, Wanted as NftWanted, optional};
-use crate::parse::ruleset::{Action, Chain, Family};
+use crate::parse::ruleset::{Action, Family};
 
 /// The chains that Felix is called from, in the table `nat` of iptables and in its own of nf_tables, and its own.
 const JUMPS: [(&str, &str, &str, &str); 3] = [
@@ -34,8 +34,10 @@ pub struct Set {
     pub jumps: Vec<Jump>,
     /// Chains of those that are not there.
     pub missing: Vec<String>,
-    /// Whether `cali-POSTROUTING` leads to `cali-nat-outgoing`.
-    pub is_outgoing: bool,
+    /// From `cali-POSTROUTING` to `cali-nat-outgoing`.
+    pub outgoing: Jump,
+    /// Whether no packet gets to its table.
+    pub is_dormant: bool,
     /// Whether packets that leave the cluster get another source.
     pub masquerades: bool,
     /// How many address pools ask for that; `None` where the set is not there, or why it can't be told.
@@ -85,7 +87,7 @@ impl Mode {
 impl Set {
     /// Whether packets get to it.
     pub fn is_live(&self) -> bool {
-        self.jumps.iter().any(Jump::works)
+        !self.is_dormant && self.jumps.iter().any(Jump::works)
     }
 
     /// In the tables of iptables; with that, whether packets get to kube-proxy's chains there. `None` where nothing is Felix'.
@@ -94,16 +96,20 @@ impl Set {
         let wanted = NftWanted { chains: Some(&bases), follow: &|_, to| to.starts_with("cali-"), maps: &|_| false };
         let nat = side.table(host, "nat", &wanted)?.unwrap_or_default();
         let walk = nat.walk();
-        let is_kube = walk.jump("PREROUTING", "KUBE-SERVICES").works();
+        let is_kube = !nat.is_dormant() && walk.jump("PREROUTING", "KUBE-SERVICES").works();
         let chains = walk.rules.chains().filter(|(_, chain)| chain.name().starts_with("cali-")).count();
         // Felix has more of them in other tables: who flushes one leaves those.
         if chains == 0 && !is_elsewhere(host, side)? {
             return Ok((None, is_kube));
         }
-        let mode = if is_bpf { Mode::Bpf(side.backend) } else { Mode::Iptables(side.backend) };
+        // With programs for it Felix has no use for this one.
+        let mode = match is_bpf && walk.chain("cali-PREROUTING").is_none() {
+            true => Mode::Bpf(side.backend),
+            false => Mode::Iptables(side.backend),
+        };
         let set = (if side.family == Family::Ip { "cali40" } else { "cali60" }).to_owned() + "masq-ipam-pools";
         let mut set = Set { pools: members(host, &set), ..Set::of(&walk, side.family, mode) };
-        set.chains = chains;
+        (set.chains, set.is_dormant) = (chains, nat.is_dormant());
         Ok((Some(set), is_kube))
     }
 
@@ -113,12 +119,12 @@ impl Set {
         let wanted =
             NftWanted { chains: Some(&chains), follow: &|_, to| to.starts_with("nat-cali-"), maps: &|_| false };
         let Some(table) = optional(host.nft_table(family, "calico", &wanted))? else { return Ok(None) };
-        let table = Table::Nft(Box::new(table.contents));
+        let table = Table::Nft { contents: Box::new(table.contents), is_dormant: table.is_dormant };
         let set = (if family == Family::Ip { "cali40" } else { "cali60" }).to_owned() + "masq-ipam-pools";
         let pools = optional(host.nft_set_size(family, "calico", &set));
         let walk = table.walk();
         let chains = walk.rules.chains().filter(|(_, chain)| chain.name().starts_with("nat-cali-")).count();
-        Ok(Some(Set { pools, chains, ..Set::of(&walk, family, Mode::Nftables) }))
+        Ok(Some(Set { pools, chains, is_dormant: table.is_dormant(), ..Set::of(&walk, family, Mode::Nftables) }))
     }
 
     fn of(walk: &Walk<'_>, family: Family, mode: Mode) -> Set {
@@ -133,15 +139,14 @@ impl Set {
             Mode::Iptables(_) | Mode::Bpf(_) => ("cali-POSTROUTING", "cali-nat-outgoing"),
         };
         let missing = needed.iter().filter(|(_, own)| walk.chain(own).is_none());
-        let rules = walk.chain(post).map(Chain::rules).unwrap_or_default();
-        let is_outgoing = |id| walk.rules.get(id).is_some_and(|chain: &Chain| chain.name() == outgoing);
         let masquerades = |action| matches!(action, Action::Masquerade | Action::Snat);
         Set {
             family,
             mode,
             jumps: needed.iter().map(|(base, own)| walk.jump(base, own)).collect(),
             missing: missing.map(|(_, own)| (*own).to_owned()).collect(),
-            is_outgoing: rules.iter().any(|rule| walk.ways(rule).any(is_outgoing)),
+            outgoing: walk.jump(post, outgoing),
+            is_dormant: false,
             masquerades: walk.does(outgoing, masquerades),
             pools: Ok(None),
             chains: 0,

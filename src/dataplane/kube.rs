@@ -11,6 +11,9 @@ use crate::parse::ruleset::{Action, Chain, ChainId, Endpoint, Family, Rule, Rule
 /// So many services that lead nowhere have names.
 const NAMED: usize = 5;
 
+/// What the chains of services in a table of nf_tables begin with.
+const KINDS: &[&str] = &["service", "local", "external"];
+
 /// How kube-proxy carries services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -35,8 +38,10 @@ pub struct Set {
     pub chosen: Option<usize>,
     /// Services and ports that are chosen.
     pub services: usize,
-    /// How many chains of services lead to no endpoint, and some of them.
+    /// How many of them lead to no endpoint, in one way at least, and some of these.
     pub broken: (usize, Vec<String>),
+    /// Endpoints of others that lead nowhere: some of the connections are lost.
+    pub dead_endpoints: (usize, Vec<String>),
     /// Endpoints that can be reached.
     pub endpoints: usize,
     /// Rules (or elements) in all.
@@ -53,8 +58,20 @@ pub struct Set {
     pub dangling: Vec<String>,
     /// Of IPVS: destinations that get new connections.
     pub usable: Option<usize>,
+    /// What ends every packet in front of some of the rules that choose.
+    pub ended_by: Option<String>,
+    /// Whether no packet gets to its table.
+    pub is_dormant: bool,
     /// Whether anything else of kube-proxy's is there: chains that nothing chooses.
     pub has_chains: bool,
+}
+
+/// What was counted.
+#[derive(Default)]
+struct Chosen<'a> {
+    chains: BTreeSet<ChainId>,
+    services: BTreeSet<&'a str>,
+    broken: BTreeSet<&'a str>,
 }
 
 /// The service `default/kubernetes`.
@@ -107,7 +124,7 @@ impl Mode {
 impl Set {
     /// Whether packets get to it and it knows where to send them.
     pub fn is_live(&self) -> bool {
-        self.services > 0 && self.jumps.iter().take(2).any(Jump::works)
+        !self.is_dormant && self.services > 0 && self.jumps.iter().take(2).any(Jump::works)
     }
 
     /// The chains in a `nat` table; `None` where nothing is kube-proxy's but its canary.
@@ -149,10 +166,14 @@ impl Set {
         }
     }
 
-    fn count(&mut self, walk: &mut Walk<'_>, services: &Chain) {
-        let mut chosen: BTreeSet<ChainId> = BTreeSet::new();
+    fn count<'a>(&mut self, walk: &mut Walk<'a>, services: &'a Chain) {
+        let mut chosen = Chosen::default();
         let mut node_ports_at = None;
+        let mut end = None;
         for (at, rule) in services.rules().iter().enumerate() {
+            if rule.is_unconditional && end.is_none() {
+                end = walk.end_of(rule);
+            }
             for to in walk.ways(rule) {
                 let name = walk.rules.get(to).map(Chain::name).unwrap_or_default();
                 if name == "KUBE-NODEPORTS" {
@@ -162,7 +183,10 @@ impl Set {
                 if node_ports_at.is_some() {
                     self.after_node_ports = self.after_node_ports.saturating_add(1);
                 }
-                self.choose(walk, rule, to, &mut chosen);
+                match &end {
+                    Some(end) => self.ended_by = Some(end.clone()),
+                    None => self.choose(walk, rule, to, &mut chosen),
+                }
             }
         }
         for rule in walk.chain("KUBE-NODEPORTS").map(Chain::rules).unwrap_or_default() {
@@ -174,23 +198,19 @@ impl Set {
     }
 
     /// Takes in a chain that a rule leads to, if it is that of a service.
-    fn choose(&mut self, walk: &mut Walk<'_>, rule: &Rule, to: ChainId, chosen: &mut BTreeSet<ChainId>) {
+    fn choose<'a>(&mut self, walk: &mut Walk<'a>, rule: &Rule, to: ChainId, chosen: &mut Chosen<'a>) {
         let name = walk.rules.get(to).map(Chain::name).unwrap_or_default();
         let is_service = name.starts_with("KUBE-SVC-") || name.starts_with("KUBE-SVL-");
         let is_external = name.starts_with("KUBE-EXT-") || name.starts_with("KUBE-XLB-");
         // One for the sources of a load balancer may lead nowhere where all are of the other family, but it says so.
         let is_empty_firewall =
             name.starts_with("KUBE-FW-") && walk.rules.get(to).is_some_and(|chain| chain.rules().is_empty());
-        if !(is_service || is_external || is_empty_firewall) || !chosen.insert(to) {
+        if !(is_service || is_external || is_empty_firewall) || !chosen.chains.insert(to) {
             return;
         }
         let destination = walk.rules.destination(rule);
-        if is_service {
-            self.services = self.services.saturating_add(1);
-        }
-        if !walk.reaches_dnat(to) {
-            self.break_one(name, destination);
-        }
+        // The chains of a service and port end with one hash.
+        self.follow(walk, to, name.rsplit('-').next().unwrap_or(name), destination, "KUBE-SEP-", chosen);
         let Some((port, protocol)) = service(name) else { return };
         let targets = walk.targets(to);
         let is_misnamed = |(chain, target): &&(&str, Endpoint)| {
@@ -203,10 +223,32 @@ impl Set {
         }
     }
 
-    fn break_one(&mut self, name: &str, destination: Option<Endpoint>) {
-        self.broken.0 = self.broken.0.saturating_add(1);
-        if self.broken.1.len() < NAMED {
-            self.broken.1.push(destination.map_or_else(|| name.to_owned(), |at| format!("{at} ({name})")));
+    /// Counts the service of a chain, and whether it and its endpoints lead anywhere.
+    fn follow<'a>(
+        &mut self,
+        walk: &mut Walk<'a>,
+        to: ChainId,
+        key: &'a str,
+        destination: Option<Endpoint>,
+        endpoints: &str,
+        chosen: &mut Chosen<'a>,
+    ) {
+        self.services = self.services.saturating_add(usize::from(chosen.services.insert(key)));
+        let chain = walk.rules.get(to).map(Chain::name).unwrap_or_default();
+        let name = service(chain).map_or(chain, |(port, _)| port);
+        let named = || destination.map_or_else(|| name.to_owned(), |at| format!("{at} ({name})"));
+        if !walk.reaches_dnat(to) {
+            if chosen.broken.insert(key) {
+                add(&mut self.broken, named);
+            }
+            return;
+        }
+        let rules = walk.rules.get(to).map(Chain::rules).unwrap_or_default();
+        for end in rules.iter().flat_map(|rule| walk.ways(rule)).collect::<Vec<_>>() {
+            let end_name = walk.rules.get(end).map(Chain::name).unwrap_or_default();
+            if end_name.starts_with(endpoints) && !walk.reaches_dnat(end) {
+                add(&mut self.dead_endpoints, || format!("{end_name} of {}", named()));
+            }
         }
     }
 
@@ -224,22 +266,16 @@ impl Set {
             has_chains: true,
             ..Set::default()
         };
-        let mut chosen: BTreeSet<ChainId> = BTreeSet::new();
+        let mut chosen = Chosen::default();
         for element in elements {
             let (Action::Jump(to) | Action::Goto(to)) = element.action else { continue };
-            if !chosen.insert(to) {
+            if !chosen.chains.insert(to) {
                 continue;
             }
             let name = walk.rules.get(to).map(Chain::name).unwrap_or_default();
-            let is_service = name.starts_with("service-") || name.starts_with("local-");
-            if !is_service && !name.starts_with("external-") {
-                continue;
-            }
-            set.services = set.services.saturating_add(usize::from(is_service));
-            if !walk.reaches_dnat(to) {
-                set.break_one(name, element.key);
-            }
-            if name.starts_with("service-") && name.ends_with(API_NFT) {
+            let Some((kind, key)) = name.split_once('-').filter(|(kind, _)| KINDS.contains(kind)) else { continue };
+            set.follow(&mut walk, to, key, element.key, "endpoint-", &mut chosen);
+            if kind == "service" && name.ends_with(API_NFT) {
                 let targets = walk.targets(to);
                 let wrong = targets.iter().filter(|(chain, target)| {
                     endpoint_of(chain).is_some_and(|named| (named.ip(), named.port()) != (target.address, target.port))
@@ -290,4 +326,11 @@ fn dangling(rules: &Ruleset, from: &str) -> Vec<String> {
         }
     }
     found.into_iter().collect()
+}
+
+fn add(to: &mut (usize, Vec<String>), name: impl FnOnce() -> String) {
+    to.0 = to.0.saturating_add(1);
+    if to.1.len() < NAMED {
+        to.1.push(name());
+    }
 }

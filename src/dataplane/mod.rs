@@ -76,7 +76,12 @@ pub enum Table {
     /// Of x_tables.
     Legacy(Ruleset),
     /// Of nf_tables.
-    Nft(Box<Contents>),
+    Nft {
+        /// What was read of it.
+        contents: Box<Contents>,
+        /// Whether no packet gets to it.
+        is_dormant: bool,
+    },
 }
 
 impl Default for Table {
@@ -90,7 +95,7 @@ impl Table {
     pub fn rules(&self) -> &Ruleset {
         match self {
             Table::Legacy(rules) => rules,
-            Table::Nft(contents) => &contents.rules,
+            Table::Nft { contents, .. } => &contents.rules,
         }
     }
 
@@ -98,8 +103,13 @@ impl Table {
     pub fn walk(&self) -> Walk<'_> {
         match self {
             Table::Legacy(rules) => Walk::new(rules),
-            Table::Nft(contents) => Walk::with_maps(contents),
+            Table::Nft { contents, .. } => Walk::with_maps(contents),
         }
+    }
+
+    /// Whether no packet gets to it.
+    pub fn is_dormant(&self) -> bool {
+        matches!(self, Table::Nft { is_dormant: true, .. })
     }
 }
 
@@ -113,7 +123,7 @@ impl Side {
             }
             Backend::Nft => {
                 let table = optional(host.nft_table(self.family, name, wanted))?;
-                Ok(table.map(|table| Table::Nft(Box::new(table.contents))))
+                Ok(table.map(|table| Table::Nft { contents: Box::new(table.contents), is_dormant: table.is_dormant }))
             }
         }
     }

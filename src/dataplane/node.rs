@@ -108,12 +108,26 @@ pub fn restart_kube_proxy(distribution: Option<&str>) -> &'static str {
         Some("microk8s") => "snap restart microk8s.daemon-kubelite",
         Some("k3s") => "systemctl restart k3s (k3s-agent on an agent)",
         Some("RKE2") => {
-            "CRI_CONFIG_FILE=/var/lib/rancher/rke2/agent/etc/crictl.yaml /var/lib/rancher/rke2/bin/crictl stop the container kube-proxy"
+            concat!(
+                "c='/var/lib/rancher/rke2/bin/crictl -c /var/lib/rancher/rke2/agent/etc/crictl.yaml'; ",
+                "$c stop $($c ps -q --name '^kube-proxy$')"
+            )
         }
         Some("k0s") => {
             "k0s kubectl -n kube-system delete pod -l k8s-app=kube-proxy --field-selector spec.nodeName=$(hostname)"
         }
         _ => "kubectl -n kube-system delete pod -l k8s-app=kube-proxy --field-selector spec.nodeName=$(hostname)",
+    }
+}
+
+/// How `kubectl` is called.
+pub fn kubectl(distribution: Option<&str>) -> &'static str {
+    match distribution {
+        Some("microk8s") => "microk8s kubectl",
+        Some("k3s") => "k3s kubectl",
+        Some("RKE2") => "/var/lib/rancher/rke2/bin/kubectl --kubeconfig /etc/rancher/rke2/rke2.yaml",
+        Some("k0s") => "k0s kubectl",
+        _ => "kubectl",
     }
 }
 

@@ -148,14 +148,18 @@ impl<'a> Walk<'a> {
             } else if rule.is_unconditional && end.is_none() {
                 // Whoever gives every packet another source does what is to be done there.
                 let is_source = |end: &String| end.starts_with("SNAT") || end.starts_with("MASQUERADE");
-                end = self.end_of(rule, DEEPEST).filter(|end| !is_source(end));
+                end = self.end_of(rule).filter(|end| !is_source(end));
             }
         }
         jump
     }
 
     /// What ends every packet that gets to this rule, which every packet matches; `None` if it goes on.
-    fn end_of(&self, rule: &Rule, depth: usize) -> Option<String> {
+    pub fn end_of(&self, rule: &Rule) -> Option<String> {
+        self.end_within(rule, DEEPEST)
+    }
+
+    fn end_within(&self, rule: &Rule, depth: usize) -> Option<String> {
         let depth = depth.checked_sub(1)?;
         let Action::Jump(to) = rule.action else { return ends(rule.action).map(str::to_owned) };
         let chain = self.rules.get(to)?;
@@ -164,7 +168,8 @@ impl<'a> Walk<'a> {
             if matches!(rule.action, Action::Return | Action::Goto(_)) {
                 return None;
             }
-            if let Some(end) = Some(rule).filter(|rule| rule.is_unconditional).and_then(|rule| self.end_of(rule, depth))
+            if let Some(end) =
+                Some(rule).filter(|rule| rule.is_unconditional).and_then(|rule| self.end_within(rule, depth))
             {
                 return Some(format!("{end} in {}", chain.name()));
             }

@@ -46,6 +46,8 @@ pub struct NftTable {
     pub contents: Contents,
     /// The number that the ruleset had then.
     pub generation: u32,
+    /// Whether no packet gets to it.
+    pub is_dormant: bool,
 }
 
 impl Host {
@@ -89,11 +91,11 @@ impl Host {
             netlink.settle()?;
             let mut reader = Reader::new(&mut netlink, family, table);
             let read = reader.read(wanted);
-            let (contents, is_torn) = (reader.contents, reader.is_torn);
+            let (contents, is_torn, is_dormant) = (reader.contents, reader.is_torn, reader.is_dormant);
             // What was torn may fail, too.
             if netlink.generation()? == before && !is_torn {
                 read?;
-                return Ok(NftTable { contents, generation: before });
+                return Ok(NftTable { contents, generation: before, is_dormant });
             }
             sleep(pause);
             pause *= 2;
@@ -168,12 +170,13 @@ struct Reader<'a, 'b> {
     table: &'a str,
     contents: Contents,
     is_torn: bool,
+    is_dormant: bool,
     rules: usize,
 }
 
 impl<'a, 'b> Reader<'a, 'b> {
     fn new(netlink: &'a mut Netlink<'b>, family: Family, table: &'a str) -> Reader<'a, 'b> {
-        Reader { netlink, family, table, contents: Contents::default(), is_torn: false, rules: 0 }
+        Reader { netlink, family, table, contents: Contents::default(), is_torn: false, is_dormant: false, rules: 0 }
     }
 
     fn read(&mut self, wanted: &Wanted<'_>) -> Result<(), Error> {
@@ -181,11 +184,12 @@ impl<'a, 'b> Reader<'a, 'b> {
             None => self.all_chains()?,
             Some(names) => self.chains(names)?,
         };
-        if to_read.is_empty() {
-            let tables = self.netlink.list(&Question::Tables(self.family), Table::read)?;
-            if !tables.iter().any(|table| table.name == self.table) {
-                return Err(Error::Absent(format!("no table {} of nf_tables", printable(self.table))));
-            }
+        let tables = self.netlink.list(&Question::Tables(self.family), Table::read)?;
+        match tables.iter().find(|table| table.name == self.table) {
+            Some(table) => self.is_dormant = table.is_dormant,
+            // It may have come just now.
+            None if !to_read.is_empty() => self.is_torn = true,
+            None => return Err(Error::Absent(format!("no table {} of nf_tables", printable(self.table)))),
         }
         let mut known: HashSet<ChainId> = to_read.iter().copied().collect();
         let mut maps: HashSet<u32> = HashSet::new();

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use jiff::Timestamp;
 
 use super::words::shown;
-use crate::history::{Past, Trace};
+use crate::history::{Note, Past, Trace};
 use crate::host::clock::spoken;
 use crate::host::{Host, Moment, Writer};
 
@@ -67,6 +67,12 @@ impl Memory {
         memory
     }
 
+    /// What is remembered already.
+    pub fn unchanged(past: &Past) -> Memory {
+        let of = |prefix| past.notes(prefix).map(|(name, note)| (name.to_owned(), note.value.clone())).collect();
+        Memory { known: of(KNOWN), whole: of(WHOLE), broken: of(BROKEN) }
+    }
+
     /// Adds it to what a look wants remembered.
     pub fn trace(&self, trace: Trace) -> Trace {
         trace.group(KNOWN, self.known.clone()).group(WHOLE, self.whole.clone()).group(BROKEN, self.broken.clone())
@@ -116,15 +122,32 @@ pub fn writers(host: &Host, memory: &Memory) -> Vec<String> {
     host.nft_writers_since(Some(since)).unwrap_or_default().iter().map(said).collect()
 }
 
-/// When a part that is not was whole last, for people.
-pub fn until_text(past: &Past, part: &str, now: &Moment) -> String {
-    let since = past.note(&format!("{BROKEN}{part}")).map(|note| now.since(&note.first)).filter(|age| !age.is_zero());
-    let seen = since.map(|age| format!(", first seen so {} ago", spoken(age))).unwrap_or_default();
+/// Until when what is broken was whole, for people: a sentence for each part.
+pub fn until_texts(past: &Past, now: &Moment) -> Vec<String> {
+    past.notes(BROKEN).map(|(part, note)| until_text(past, part, note, now)).collect()
+}
+
+fn until_text(past: &Past, part: &str, note: &Note, now: &Moment) -> String {
+    let at = |wall: &Timestamp| wall.strftime("%Y-%m-%d %H:%M:%S UTC");
+    let since = match now.since(&note.first) {
+        age if age.is_zero() => String::new(),
+        age => format!(", broken since {} ({})", at(&note.first.wall), spoken(age)),
+    };
     match whole_until(past, part) {
         Some((wall, boot)) => {
-            let before = if now.boot.as_deref() == Some(&boot) { "" } else { ", before this boot" };
-            format!("{part}: whole until {}{before}{seen}", wall.strftime("%Y-%m-%d %H:%M:%S UTC"))
+            let before = if now.boot.as_deref() == Some(&boot) { "" } else { " (before this boot)" };
+            format!("{part}: last seen whole {}{before}{since}", at(&wall))
         }
-        None => format!("{part}: no look has seen it whole{seen}"),
+        None => format!("{part}: never seen whole{since}"),
+    }
+}
+
+/// What follows the worst of so many faults on line 1.
+pub fn broken_text(past: &Past, faults: usize, now: &Moment) -> String {
+    let age = past.notes(BROKEN).map(|(_, note)| now.since(&note.first)).max().unwrap_or_default();
+    let age = if age.is_zero() { "seen for the first time".to_owned() } else { format!("for {}", spoken(age)) };
+    match faults.saturating_sub(1) {
+        0 => age,
+        more => format!("and {more} more; {age}"),
     }
 }

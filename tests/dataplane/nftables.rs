@@ -96,7 +96,7 @@ fn kube_rules() -> Vec<Row> {
         of_kube(
             "kubernetes has no endpoints",
             &format!("eval nft delete element $KUBE {api}; eval nft add element $KUBE {refused}"),
-            kube(CRITICAL, "K4 K7"),
+            kube(CRITICAL, "K7"),
         )
         .on(NFT_BOTH),
         of_kube("kubernetes' chain is empty", "nft flush chain $KUBE service-$NPX_NFT", kube(CRITICAL, "K5").may("K6")),

@@ -23,7 +23,9 @@ const NFTA_GEN_ID: u16 = 1;
 const NFTA_GEN_PROC_PID: u16 = 2;
 const NFTA_GEN_PROC_NAME: u16 = 3;
 const NFTA_TABLE_NAME: u16 = 1;
+const NFTA_TABLE_FLAGS: u16 = 2;
 const NFTA_TABLE_USE: u16 = 3;
+const NFT_TABLE_F_DORMANT: u32 = 1;
 const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_CHAIN_NAME: u16 = 3;
 const NFTA_CHAIN_HOOK: u16 = 4;
@@ -61,6 +63,8 @@ pub struct Table {
     pub name: String,
     /// How many chains, sets and other objects it holds (`NFTA_TABLE_USE`).
     pub uses: u32,
+    /// Whether no packet gets to it (`NFT_TABLE_F_DORMANT`).
+    pub is_dormant: bool,
 }
 
 impl Table {
@@ -69,10 +73,11 @@ impl Table {
         if message.kind != NFT_MSG_NEWTABLE {
             return Ok(None);
         }
-        let mut table = Table { family: family_of(message.family()), name: String::new(), uses: 0 };
+        let mut table = Table { family: family_of(message.family()), name: String::new(), uses: 0, is_dormant: false };
         for attribute in message.attributes() {
             match attribute? {
                 (NFTA_TABLE_NAME, name) => table.name = text(name).into_owned(),
+                (NFTA_TABLE_FLAGS, flags) => table.is_dormant = be32(flags)? & NFT_TABLE_F_DORMANT != 0,
                 (NFTA_TABLE_USE, uses) => table.uses = be32(uses)?,
                 _ => {}
             }

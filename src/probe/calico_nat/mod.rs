@@ -26,7 +26,7 @@ const MISSING: MetricSpec =
     MetricSpec::new("missing", Unit::None, "chains, jumps and rules of Calico that must be there and are not");
 const CHAINS: MetricSpec = MetricSpec::new("cali_chains", Unit::None, "chains of Calico that carry NAT");
 const REPEATED: MetricSpec =
-    MetricSpec::new("repeated_jumps", Unit::None, "jumps to Calico's chains that are there more than once");
+    MetricSpec::new("repeated_jumps", Unit::None, "how often a jump to Calico's chains is there beyond once");
 const READ_TIME: MetricSpec = MetricSpec::new("read_time", Unit::Seconds, "how long it took to read all").optional();
 
 /// Looks whether Calico's NAT is there.
@@ -81,6 +81,7 @@ pub struct Observation {
     faults: Vec<judge::Fault>,
     memory: Memory,
     writers: Vec<String>,
+    distribution: Option<&'static str>,
     elsewhere: Option<String>,
     took: Option<Duration>,
     is_off: bool,
@@ -144,8 +145,14 @@ impl Probe for CalicoNat {
                 is_whole: !is_broken(set.family) && seen.troubles.is_empty(),
             })
             .collect();
-        seen.memory = Memory::after(past, &parts, &self.last_seen, &host.now());
+        // What is expected otherwise is no news of what is there.
+        let is_other = parts.is_empty() && self.expect.mode().is_some() && !seen.sets.is_empty();
+        seen.memory = match is_other {
+            true => Memory::unchanged(past),
+            false => Memory::after(past, &parts, &self.last_seen, &host.now()),
+        };
         if !seen.faults.is_empty() {
+            seen.distribution = node::distribution(host);
             seen.writers = whole::writers(host, &seen.memory);
         }
         seen.elsewhere = elsewhere(host);
@@ -183,7 +190,7 @@ impl Observation {
         let chosen = judge::chosen(self, expect);
         let is_missing = |fault: &&judge::Fault| fault.status == Status::Critical;
         let missing = self.faults.iter().filter(is_missing).count();
-        let repeated: usize = chosen.iter().map(|set| judge::repeated(set)).sum();
+        let repeated: usize = chosen.iter().map(|set| judge::repeated(set)).max().unwrap_or_default();
         let mut findings: Vec<Finding> =
             self.faults.iter().map(|fault| Finding::new(fault.status, fault.text.clone())).collect();
         findings.extend(self.troubles.iter().map(|(_, error)| Finding::new(Status::Unknown, error.to_string())));
@@ -195,17 +202,12 @@ impl Observation {
         ];
         let took = self.took.map(|took| READ_TIME.value((took.as_secs_f64() * 1e6).round() / 1e6));
         if !self.faults.is_empty() {
-            let mut parts: Vec<&str> = chosen.iter().map(|set| family_name(set.family)).collect();
-            parts.extend(whole::known_parts(past));
-            parts.sort_unstable();
-            parts.dedup();
-            let broken = parts.into_iter().filter(|part| whole::whole_since(past, part).is_none());
-            findings.extend(broken.map(|part| Finding::fact(whole::until_text(past, part, now))));
+            findings.extend(whole::until_texts(past, now).into_iter().map(Finding::fact));
             if !self.writers.is_empty() {
-                findings
-                    .push(Finding::fact(format!("since then nf_tables was changed by {}", some_of(&self.writers, 5))));
+                let text = format!("since then nf_tables was changed by {}", some_of(&self.writers, 5));
+                findings.push(Finding::fact(text));
             }
-            findings.push(Finding::fact(REMEDY));
+            findings.extend(judge::cures(self).into_iter().map(Finding::fact));
         }
         for set in chosen.iter() {
             if let Err(error) = &set.pools {
@@ -228,7 +230,10 @@ impl Observation {
                 format!("{family} by {}: {} chains{since}", set.mode.name(), set.chains)
             })
             .collect();
-        let summary = if parts.is_empty() { "no chain of Calico".to_owned() } else { parts.join("; ") };
+        let summary = match self.faults.len() {
+            0 => parts.join("; "),
+            faults => whole::broken_text(past, faults, now),
+        };
         let is_settled = whole::known_parts(past).any(|part| whole::was_whole_in_this_boot(past, part, now));
         Assessment {
             summary,
@@ -239,7 +244,3 @@ impl Observation {
         }
     }
 }
-
-const REMEDY: &str = "Felix puts back what is missing within 3 min: if it stays away it does not run, or writes into the other \
-                      backend; see the log of this node's calico-node pod, or restart it: kubectl -n kube-system delete pod -l \
-                      k8s-app=calico-node --field-selector spec.nodeName=$(hostname) (-n calico-system with the operator)";

@@ -46,26 +46,27 @@ impl Base {
     }
 
     /// What a look leaves of it. A set that is broken is not measured.
-    pub(super) fn after(past: &Past, family: Family, set: &Set, is_whole: bool, now: &Moment) -> Base {
+    pub(super) fn after(past: &Past, family: Family, set: &Set, is_whole: bool, now: &Moment) -> Option<Base> {
         let seen = [set.services, set.endpoints, set.entries];
         let name = family_name(family);
-        let Some(before) = Base::before(past, family) else { return Base { numbers: seen, drop: None } };
+        let before = Base::before(past, family);
         if !is_whole {
             return before;
         }
+        let Some(before) = before else { return Some(Base { numbers: seen, drop: None }) };
         let numbers = before.numbers;
         let drops = numbers.into_iter().zip(seen).zip(WHAT).filter(|((from, _), _)| *from >= FEWEST);
         let drops = drops.map(|((from, to), what)| (part(from, to), what, from, to));
         let worst = drops.max_by(|(a, ..), (b, ..)| a.total_cmp(b)).filter(|(part, ..)| *part > SLACK);
         let Some((part, what, from, to)) = worst else {
             let grew = numbers.into_iter().zip(seen).any(|(from, to)| part(to, from) > SLACK);
-            return Base { numbers: if grew { seen } else { numbers }, drop: None };
+            return Some(Base { numbers: if grew { seen } else { numbers }, drop: None });
         };
         let since = past.note(&format!("{LESS}{name}")).map_or_else(|| now.clone(), |note| note.first.clone());
         if now.since(&since) >= TOLD {
-            return Base { numbers: seen, drop: None };
+            return Some(Base { numbers: seen, drop: None });
         }
-        Base { numbers, drop: Some(Drop { family, part, what, from, to, since }) }
+        Some(Base { numbers, drop: Some(Drop { family, part, what, from, to, since }) })
     }
 }
 
@@ -73,7 +74,7 @@ impl Drop {
     pub(super) fn said(&self, now: &Moment) -> String {
         let Drop { family, part, what, from, to, since } = self;
         let (family, ago) = (family_name(*family), spoken(now.since(since)));
-        format!("{family}: {what} fell by {part:.0} %, from {from} to {to}, {ago} ago (B1)")
+        format!("{family}: {what} fell by {part:.0} %, from {from} to {to}, {ago} ago; told for an hour (B1)")
     }
 }
 

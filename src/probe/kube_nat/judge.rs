@@ -1,5 +1,7 @@
 //! What is wrong with what is there. The codes are those of the README.
 
+use std::collections::BTreeSet;
+
 use super::survey::Survey;
 use super::{Around, Expect};
 use crate::dataplane::family_name;
@@ -14,8 +16,24 @@ pub(super) struct Fault {
     /// `None`: with all of it.
     pub family: Option<Family>,
     pub status: Status,
+    pub cure: Cure,
     /// A sentence with the code at its end.
     pub text: String,
+}
+
+/// What helps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cure {
+    /// kube-proxy must write its rules again.
+    Rewrite,
+    /// A rule of somebody else's must go.
+    Foreign,
+    /// One of two sets must go.
+    Leftover,
+    /// kube-proxy does what it was told.
+    Cluster,
+    /// The setting or the node is wrong.
+    Setting,
 }
 
 /// What a family is judged by.
@@ -70,8 +88,8 @@ pub(super) fn faults(survey: &Survey, around: &Around, expect: Expect) -> Vec<Fa
     faults
 }
 
-fn fault(family: Option<Family>, status: Status, text: String) -> Fault {
-    Fault { family, status, text }
+fn fault(family: Option<Family>, status: Status, cure: Cure, text: String) -> Fault {
+    Fault { family, status, cure, text }
 }
 
 /// K0: nothing at all, where there was something or should be.
@@ -80,11 +98,18 @@ fn missing(survey: &Survey, around: &Around, expect: Expect, chosen: &[Chosen<'_
     let is_there = |family: Family| {
         chosen.iter().any(|one| one.family == family) || survey.troubles.iter().any(|(of, _)| *of == family)
     };
+    let others = survey.sets.iter().filter(|(_, _, set)| set.is_live());
+    let others: BTreeSet<&str> = others.map(|(_, mode, _)| mode.name()).collect();
+    if let (Some(mode), true, false) = (expect.mode(), chosen.is_empty(), others.is_empty()) {
+        let others = others.into_iter().collect::<Vec<_>>().join(" and ");
+        let text = format!("kube-proxy's rules are those of {others}, and {mode} is expected (K0)");
+        return faults.push(fault(None, Status::Critical, Cure::Setting, text));
+    }
     for family in [Family::Ip, Family::Ip6] {
         let Some(known) = around.known(family).filter(|_| !is_there(family)) else { continue };
-        let text =
-            format!("no rule of kube-proxy in {}, where it had {known}: no Service works (K0)", family_name(family));
-        faults.push(fault(Some(family), Status::Critical, text));
+        let name = family_name(family);
+        let text = format!("no {name} Service works: kube-proxy's rules are gone, it had {known} (K0)");
+        faults.push(fault(Some(family), Status::Critical, Cure::Rewrite, text));
     }
     if !chosen.is_empty() || !faults.is_empty() || !survey.troubles.is_empty() {
         return;
@@ -96,66 +121,81 @@ fn missing(survey: &Survey, around: &Around, expect: Expect, chosen: &[Chosen<'_
         (None, None, None, Some(side)) => format!("its canary is in mangle of {side}"),
         (None, None, None, None) => return,
     };
-    let text = format!("no rule of kube-proxy, and {why}: no Service works (K0)");
-    faults.push(fault(None, Status::Critical, text));
+    let text = format!("no Service works: no rule of kube-proxy, and {why} (K0)");
+    faults.push(fault(None, Status::Critical, Cure::Rewrite, text));
 }
 
 fn of_set(one: &Chosen<'_>, around: &Around, faults: &mut Vec<Fault>) {
     let Chosen { family, mode, set, .. } = one;
-    let place = mode.place(*family);
-    let mut add = |status, text: String| faults.push(fault(Some(*family), status, text));
+    let (place, name) = (mode.place(*family), family_name(*family));
+    let mut add = |status, cure, text: String| faults.push(fault(Some(*family), status, cure, text));
+    let mut critical = |text: String| add(Status::Critical, Cure::Rewrite, text);
     let services = if *mode == Mode::Nftables { "services" } else { "KUBE-SERVICES" };
     match set.chosen {
-        None => add(Status::Critical, format!("{place}: chain {services} is missing: no Service works (K1)")),
-        Some(0) if matches!(mode, Mode::Ipvs(_)) => {
-            add(Status::Critical, format!("IPVS has no {} service: no Service works (K1)", family_name(*family)));
-        }
-        Some(0) => add(Status::Critical, format!("{place}: {services} is empty: no Service works (K1)")),
+        None => critical(format!("{place}: chain {services} is missing: no {name} Service works (K1)")),
+        Some(0) if matches!(mode, Mode::Ipvs(_)) => critical(format!("IPVS has no {name} service: none works (K1)")),
+        Some(0) => critical(format!("{place}: {services} is empty: no {name} Service works (K1)")),
         Some(_) => {}
     }
+    if set.is_dormant {
+        critical(format!("{place}: the table is dormant, no packet gets to it: no {name} Service works (K2)"));
+    }
     let without = ["pods reach no Service", "this host reaches no Service", "replies to masqueraded packets are lost"];
-    for (jump, without) in set.jumps.iter().zip(without) {
+    for (jump, without) in set.jumps.iter().zip(without).filter(|(jump, _)| jump.count == 0) {
         let for_some = if jump.is_for_some { " for every packet" } else { "" };
-        match &jump.ended_by {
-            _ if jump.count == 0 => {
-                add(Status::Critical, format!("{place}: no jump {jump}{for_some}: {without} (K2)"));
-            }
-            Some(end) => add(Status::Critical, format!("{place}: {end} in front of {jump}: {without} (K11)")),
-            None => {}
-        }
+        critical(format!("{place}: no jump {jump}{for_some}: {without} (K2)"));
     }
     if !set.masquerades {
         let chain = set.jumps.last().map_or("KUBE-POSTROUTING", |jump| jump.to);
-        add(Status::Critical, format!("{place}: {chain} has no MASQUERADE: hairpin and NodePort traffic is lost (K3)"));
+        critical(format!("{place}: {chain} has no MASQUERADE: hairpin and NodePort traffic is lost (K3)"));
     }
     if !set.marks {
         let chain = if *mode == Mode::Nftables { "mark-for-masquerade" } else { "KUBE-MARK-MASQ" };
-        add(Status::Critical, format!("{place}: {chain} sets no mark: hairpin and NodePort traffic is lost (K3)"));
+        critical(format!("{place}: {chain} sets no mark: hairpin and NodePort traffic is lost (K3)"));
     }
     if set.usable == Some(0) && set.services > 0 {
-        add(Status::Critical, format!("IPVS: no {} service has a destination in use (K5)", family_name(*family)));
+        critical(format!("IPVS: no {name} service has a destination in use (K5)"));
+    }
+    if let Some(api) = set.api.as_ref().filter(|api| api.targets.is_empty()) {
+        let at = api.service.map(|at| format!(" {at}")).unwrap_or_default();
+        critical(format!("{place}: pods reach no API server: service kubernetes{at} has no DNAT (K5)"));
     }
     for missing in set.dangling.iter().take(3) {
-        add(Status::Critical, format!("{place}: a jump to {missing}, which is not there (K9)"));
+        critical(format!("{place}: a jump to {missing}, which is not there (K9)"));
+    }
+    for (jump, without) in set.jumps.iter().zip(without) {
+        if let (Some(end), 1..) = (&jump.ended_by, jump.count) {
+            let text = format!("{place}: {end} in front of {jump}: {without} (K11)");
+            add(Status::Critical, Cure::Foreign, text);
+        }
+    }
+    if let Some(end) = &set.ended_by {
+        add(Status::Critical, Cure::Foreign, format!("{place}: {end} in {services} in front of Services (K11)"));
+    }
+    if let (count @ 1.., names) = &set.dead_endpoints {
+        let lead = if *count == 1 { "1 endpoint leads" } else { &format!("{count} endpoints lead") };
+        let text = format!("{place}: {lead} nowhere, some connections are lost: {} (K6)", some(*count, names));
+        add(Status::Warning, Cure::Rewrite, text);
     }
     if set.after_node_ports > 0 {
         let text = format!("{place}: {} rules of KUBE-SERVICES come after KUBE-NODEPORTS (K13)", set.after_node_ports);
-        add(Status::Warning, text);
+        add(Status::Warning, Cure::Rewrite, text);
     }
-    if let Some(first) = set.misnamed.first() {
-        let more = if set.misnamed.len() > 1 { format!(" and {} more", set.misnamed.len() - 1) } else { String::new() };
-        add(Status::Warning, format!("{place}: {first}{more}: not the endpoint of its name (K14)"));
-    }
-    if let Some(api) = set.api.as_ref().filter(|api| api.targets.is_empty()) {
-        let at = api.service.map(|at| format!(" ({at})")).unwrap_or_default();
-        add(
-            Status::Critical,
-            format!("{place}: service kubernetes{at} leads to no endpoint: pods reach no API server (K5)"),
-        );
+    if let count @ 1.. = set.misnamed.len() {
+        let text = format!("{place}: {}: not the endpoint of its name (K14)", some(count, &set.misnamed));
+        add(Status::Warning, Cure::Rewrite, text);
     }
     if let Some(at) = rejected_api(set, around) {
-        add(Status::Critical, format!("{place}: service kubernetes ({at}) \"has no endpoints\" and is rejected (K7)"));
+        let text = format!("{place}: pods reach no API server: service kubernetes {at} \"has no endpoints\" (K7)");
+        add(Status::Critical, Cure::Cluster, text);
     }
+}
+
+/// The first of so many names.
+pub(super) fn some(count: usize, names: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let text = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if count > SHOWN { format!("{text} and {} more", count - SHOWN) } else { text }
 }
 
 /// The API server's service, where it is refused: its address is the first of all.
@@ -180,14 +220,16 @@ fn api(carrying: &[&Chosen<'_>], around: &Around, faults: &mut Vec<Fault>) {
     if carrying.iter().any(|one| one.set.chosen.is_none_or(|chosen| chosen == 0)) {
         return;
     }
+    // K7 tells more.
+    if choosing.iter().any(|one| rejected_api(one.set, around).is_some()) {
+        return;
+    }
     let places: Vec<String> = choosing.iter().map(|one| one.mode.place(one.family)).collect();
-    let at = around.api.map(|at| format!(" ({at})")).unwrap_or_default();
+    let at = around.api.map(|at| format!(" {at}")).unwrap_or_default();
     let chain = if choosing.iter().any(|one| one.mode == Mode::Nftables) { "default/kubernetes" } else { API_CHAIN };
-    let text = format!(
-        "{}: service kubernetes{at} is not chosen, no rule leads to {chain}: pods reach no API server (K4)",
-        places.join(" and ")
-    );
-    faults.push(fault(None, Status::Critical, text));
+    let place = places.join(" and ");
+    let text = format!("{place}: pods reach no API server: no rule leads to service kubernetes{at}, {chain} (K4)");
+    faults.push(fault(None, Status::Critical, Cure::Rewrite, text));
 }
 
 /// S1: two sets that packets get to.
@@ -206,7 +248,7 @@ fn twice(survey: &Survey, faults: &mut Vec<Fault>) {
             a.place(family),
             b.place(family)
         );
-        faults.push(fault(Some(family), status, text));
+        faults.push(fault(Some(family), status, Cure::Leftover, text));
     }
 }
 

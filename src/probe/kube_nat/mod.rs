@@ -5,6 +5,7 @@
 //! followed. A node without any rule is measured by what it had when it was whole, and by whether a kubelet runs.
 
 mod base;
+mod cure;
 mod judge;
 mod survey;
 
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::Probe;
 use super::whole::{self, LastSeen, Memory, Part};
 use super::words::some_of;
-use crate::dataplane::kube::{Mode, Set};
+use crate::dataplane::kube::Set;
 use crate::dataplane::{Jump, elsewhere, family_name, node};
 use crate::history::{Past, Trace};
 use crate::host::clock::spoken;
@@ -30,7 +31,7 @@ use judge::{Chosen, Fault};
 use survey::{Kept, Survey};
 
 const BROKEN: MetricSpec = MetricSpec::new("broken", Unit::None, "Services and ports that lead to no endpoint");
-const BROKEN_SHARE: MetricSpec = MetricSpec::percent("broken_share", "the part of all that these are");
+const BROKEN_SHARE: MetricSpec = MetricSpec::percent("broken_share", "the part of all of a family that these are");
 const SERVICES: MetricSpec = MetricSpec::new("services", Unit::None, "Services and ports that are carried");
 const ENDPOINTS: MetricSpec = MetricSpec::new("endpoints", Unit::None, "endpoints that they lead to");
 const REJECTS: MetricSpec =
@@ -38,7 +39,7 @@ const REJECTS: MetricSpec =
 const ENTRIES: MetricSpec = MetricSpec::new("nat_entries", Unit::None, "rules (or elements of maps) in all");
 const DROP: MetricSpec = MetricSpec::percent("drop", "how much is gone of what was there not long ago");
 const REPEATED: MetricSpec =
-    MetricSpec::new("repeated_jumps", Unit::None, "jumps to kube-proxy's chains that are there more than once");
+    MetricSpec::new("repeated_jumps", Unit::None, "how often a jump to kube-proxy's chains is there beyond once");
 const READ_TIME: MetricSpec = MetricSpec::new("read_time", Unit::Seconds, "how long it took to read all").optional();
 
 /// The notes: the API server's service by family.
@@ -156,7 +157,8 @@ impl Probe for KubeNat {
         {
             let is_whole = !is_broken(family) && set.broken.0 == 0 && survey.troubles.is_empty();
             parts.push(Part { name: family_name(family), mode: mode.name(), is_whole });
-            bases.push((family, Base::after(past, family, set, is_whole, &now)));
+            let is_plain = set.jumps.iter().all(|jump| jump.repeats() == 0);
+            bases.extend(Base::after(past, family, set, is_whole && is_plain, &now).map(|base| (family, base)));
         }
         for family in [Family::Ip, Family::Ip6] {
             if !bases.iter().any(|(of, _)| *of == family) {
@@ -164,9 +166,14 @@ impl Probe for KubeNat {
             }
         }
         self.kept.judged(parts.iter().all(|part| part.is_whole));
-        let memory = Memory::after(past, &parts, &self.last_seen, &host.now());
+        // What is expected otherwise is no news of what is there.
+        let is_other = bases.is_empty() && self.expect.mode().is_some() && !survey.sets.is_empty();
+        let memory = match is_other {
+            true => Memory::unchanged(past),
+            false => Memory::after(past, &parts, &self.last_seen, &host.now()),
+        };
         let mut seen = Observation { memory, apis, bases, age, around, ..Observation::default() };
-        if !faults.is_empty() {
+        if parts.iter().any(|part| !part.is_whole) || !faults.is_empty() {
             seen.distribution = node::distribution(host);
             seen.writers = whole::writers(host, &seen.memory);
         }
@@ -227,18 +234,25 @@ impl Observation {
         let carrying: Vec<&Chosen<'_>> = chosen.iter().filter(|one| one.carries).collect();
         let sum = |of: &dyn Fn(&Set) -> usize| carrying.iter().map(|one| of(one.set)).sum::<usize>();
         let (services, broken) = (sum(&|set| set.services), sum(&|set| set.broken.0));
-        let share = if services == 0 { 0.0 } else { (100.0 * broken as f64 / services as f64).min(100.0) };
+        let share = carrying.iter().map(|one| share(one.set)).fold(0.0, f64::max);
         let mut findings: Vec<Finding> =
             self.faults.iter().map(|fault| Finding::new(fault.status, fault.text.clone())).collect();
         findings.extend(self.survey.troubles.iter().map(|(_, error)| Finding::new(Status::Unknown, error.to_string())));
         let names: Vec<String> = carrying.iter().flat_map(|one| one.set.broken.1.clone()).collect();
         let of = format!("{broken} of {}", counted(services, "Service"));
         let lead = if broken == 1 { "leads" } else { "lead" };
-        let broken_said = format!("{of} {lead} nowhere: {} (K6)", some_of(&names, 3));
+        let broken_said = format!("{of} {lead} nowhere: {} (K6)", judge::some(broken, &names));
         let drop =
             self.bases.iter().filter_map(|(_, base)| base.drop.as_ref()).max_by(|a, b| a.part.total_cmp(&b.part));
         let (drop_part, drop_said) = drop.map(|drop| (drop.part, drop.said(now))).unwrap_or_default();
-        let repeated: usize = sum(&|set| set.jumps.iter().map(Jump::repeats).sum());
+        let repeated: usize =
+            carrying.iter().flat_map(|one| &one.set.jumps).map(Jump::repeats).max().unwrap_or_default();
+        let took = self.survey.took.map(|took| READ_TIME.value((took.as_secs_f64() * 1e6).round() / 1e6));
+        if let (true, Some((_, error))) = (carrying.is_empty(), self.survey.troubles.first()) {
+            // What could not be read is not 0.
+            let summary = error.to_string();
+            return Assessment { summary, findings, metrics: took.into_iter().collect(), ..Assessment::default() };
+        }
         let metrics = vec![
             BROKEN.value(broken as f64).said(&broken_said),
             BROKEN_SHARE
@@ -251,9 +265,17 @@ impl Observation {
             DROP.value(drop_part.round()).said(drop_said),
             REPEATED.value(repeated as f64).said(repeated_text(&carrying)),
         ];
-        let took = self.survey.took.map(|took| READ_TIME.value((took.as_secs_f64() * 1e6).round() / 1e6));
-        findings.extend(self.facts(&chosen, past, now).into_iter().map(Finding::fact));
-        let summary = if broken > 0 { broken_said } else { whole_text(&carrying, past, now) };
+        if broken > 0 && !self.faults.is_empty() {
+            // Line 1 tells of something else.
+            findings.push(Finding::fact(&broken_said));
+        }
+        let is_broken = broken > 0 || !self.faults.is_empty();
+        findings.extend(self.facts(&chosen, is_broken, past, now).into_iter().map(Finding::fact));
+        let summary = match (broken, self.faults.len()) {
+            (0, 0) => whole_text(&carrying, past, now),
+            (1.., 0) => broken_said,
+            (_, faults) => whole::broken_text(past, faults, now),
+        };
         let was_whole = |one: &&Chosen<'_>| whole::was_whole_in_this_boot(past, family_name(one.family), now);
         let is_settled = carrying.iter().any(was_whole)
             || whole::known_parts(past).any(|part| whole::was_whole_in_this_boot(past, part, now));
@@ -267,57 +289,34 @@ impl Observation {
     }
 
     /// What whoever has to mend it must know.
-    fn facts(&self, chosen: &[Chosen<'_>], past: &Past, now: &Moment) -> Vec<String> {
+    fn facts(&self, chosen: &[Chosen<'_>], is_broken: bool, past: &Past, now: &Moment) -> Vec<String> {
         let mut facts = Vec::new();
-        if !self.faults.is_empty() {
-            let parts = chosen.iter().filter(|one| one.carries).map(|one| family_name(one.family));
-            let mut parts: Vec<&str> = parts.chain(whole::known_parts(past)).collect();
-            parts.sort_unstable();
-            parts.dedup();
-            let is_broken = |part: &&str| whole::whole_since(past, part).is_none();
-            facts.extend(parts.into_iter().filter(is_broken).map(|part| whole::until_text(past, part, now)));
+        if is_broken {
+            facts.extend(whole::until_texts(past, now));
             if !self.writers.is_empty() {
                 facts.push(format!("since then nf_tables was changed by {}", some_of(&self.writers, 5)));
             }
-            facts.push(self.remedy(chosen));
-            if let Some(name) = self.around.replacement {
-                facts.push(format!("{name} is on this node: if it carries the Services now, set expect = \"none\""));
+            facts.extend(self.cures(chosen));
+            if self.distribution == Some("microk8s") {
+                let text =
+                    "microk8s has its own iptables-legacy: `iptables -t nat -L` of this host may show nothing of it";
+                facts.push(text.to_owned());
             }
-        }
-        if self.distribution == Some("microk8s") {
-            facts.push(
-                "microk8s has its own iptables-legacy: `iptables -t nat -L` of this host may show nothing of it"
-                    .to_owned(),
-            );
         }
         facts.extend(judge::hint_elsewhere(&self.survey, chosen));
         if let Some(netns) = &self.elsewhere {
             facts.push(format!("this is {netns}, not the network namespace of process 1"));
         }
         if self.age >= Duration::from_secs(1) {
-            facts.push(format!("the rules were read {} ago", spoken(self.age)));
+            facts.push(format!("nothing has changed much since the rules were read {} ago", spoken(self.age)));
         }
         facts
     }
+}
 
-    fn remedy(&self, chosen: &[Chosen<'_>]) -> String {
-        let restart = node::restart_kube_proxy(self.distribution);
-        let mode = chosen.iter().find(|one| one.carries).map(|one| one.mode);
-        match mode {
-            Some(Mode::Ipvs(_)) => format!(
-                "kube-proxy writes all of it every 30 s in this mode, so it does not run or fails: see its log, or restart it: {restart}"
-            ),
-            Some(Mode::Nftables) => format!(
-                "kube-proxy writes what has changed, and all of it once an hour at best; to mend it now: {restart}"
-            ),
-            _ if !self.survey.canaries.is_empty() => format!(
-                "kube-proxy will not repair this by itself: it only looks at its canary in mangle, which is there; to make it: {restart}"
-            ),
-            _ => format!(
-                "kube-proxy's canary is not in mangle: it does not run, or has not begun, or fails: see its log, or restart it: {restart}"
-            ),
-        }
-    }
+/// The part of its Services that lead nowhere, in per cent.
+fn share(set: &Set) -> f64 {
+    if set.services == 0 { 0.0 } else { (100.0 * set.broken.0 as f64 / set.services as f64).min(100.0) }
 }
 
 fn counted(count: usize, what: &str) -> String {

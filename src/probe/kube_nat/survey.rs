@@ -109,7 +109,7 @@ impl Survey {
         for family in [Family::Ip, Family::Ip6] {
             survey.take(family, |survey| {
                 let table = optional(host.nft_table(family, "kube-proxy", &NftWanted::ALL))?;
-                let set = table.map(|table| Set::of_nftables(&table.contents));
+                let set = table.map(|table| Set { is_dormant: table.is_dormant, ..Set::of_nftables(&table.contents) });
                 survey.sets.extend(set.map(|set| (family, Mode::Nftables, set)));
                 Ok(())
             })?;
@@ -144,12 +144,14 @@ impl Survey {
         if has_chains_of_ipvs(nat.rules()) {
             let servers = optional(host.read("/proc/net/ip_vs", LARGEST_IP_VS))?.unwrap_or_default();
             let set = Set::of_ipvs(nat.rules(), side.family, &ipvs::services(&servers));
+            let set = Set { is_dormant: nat.is_dormant(), ..set };
             self.sets.push((side.family, Mode::Ipvs(side.backend), set));
             return Ok(());
         }
         let filter = side.table(host, "filter", &only(&["KUBE-SERVICES"]))?;
         let set = Set::of_iptables(nat.rules(), filter.as_ref().map(|filter| filter.rules()));
-        self.sets.extend(set.map(|set| (side.family, Mode::Iptables(side.backend), set)));
+        let is_dormant = nat.is_dormant();
+        self.sets.extend(set.map(|set| (side.family, Mode::Iptables(side.backend), Set { is_dormant, ..set })));
         Ok(())
     }
 }
