@@ -106,6 +106,15 @@ fn broken_services() -> Vec<Row> {
             "for sep in $(ipt -t nat -S $ONE | grep -o 'KUBE-SEP-.*'); do ipt -t nat -F $sep; done",
             kube(WARNING, "K6"),
         ),
+        // The others of the service still work: some connections are lost.
+        only(
+            "one of several endpoints leads nowhere",
+            "svc=$(ipt -t nat -S KUBE-SERVICES | grep -o 'KUBE-SVC-.*' | tail -n 1)
+             sep=$(ipt -t nat -S $svc | grep -o 'KUBE-SEP-.*' | head -n 1)
+             ipt -t nat -F $sep",
+            kube(WARNING, "K6"),
+        )
+        .on(ALL),
         // The service has its DNAT, but not for who comes from outside.
         only(
             "what is dispatched to a load balancer's address leads nowhere",
@@ -144,6 +153,8 @@ fn order() -> Vec<Row> {
     vec![
         // Calico's jump comes first on this node, so that one is reached still.
         only("all is accepted before the jump", "ipt -t nat -I PREROUTING 2 -j ACCEPT", kube(CRITICAL, "K11")).on(ALL),
+        only("all returns before the Services", "ipt -t nat -I KUBE-SERVICES 1 -j RETURN", kube(CRITICAL, "K11 K4"))
+            .on(ALL),
         only("TCP returns before the jump", "ipt -t nat -I OUTPUT 2 -p tcp -j RETURN", kube(CRITICAL, "K11")),
         only(
             "all TCP goes elsewhere before the jump",

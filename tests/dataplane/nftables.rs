@@ -76,6 +76,12 @@ fn kube_rules() -> Vec<Row> {
     let refused = "no-endpoint-services '{ '$NPX_IP' . tcp . 443 : goto reject-chain }'";
     vec![
         of_kube("services is empty", "nft flush chain $KUBE services", kube(CRITICAL, "K1").may("K4 B1")).on(NFT_BOTH),
+        of_kube(
+            "the table is dormant",
+            "nft add table $KUBE '{ flags dormant; }'",
+            kube(CRITICAL, "K2").says("dormant").may("K4"),
+        )
+        .on(NFT_BOTH),
         // The definition says both of no element at all.
         of_kube("service-ips is empty", "nft flush map $KUBE service-ips", kube(CRITICAL, "K1|K4").may("K1 K4 B1")),
         of_kube(
