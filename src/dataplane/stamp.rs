@@ -20,20 +20,12 @@ const HOOKS: [Hook; 3] = [Hook::Prerouting, Hook::Output, Hook::Postrouting];
 impl Stamp {
     /// That of now.
     pub fn now(host: &Host, names: &[&str]) -> Result<Stamp, Error> {
-        let generation = optional(host.nft_generation())?;
+        let (generation, nft) = optional(host.nft_overview())?.unwrap_or_default();
         let mut tables = Vec::new();
         for family in SIDES.iter().filter(|side| side.backend == Backend::Legacy).map(|side| side.family) {
-            for name in host.legacy_tables(family)?.iter().filter(|name| names.contains(&name.as_str())) {
-                // It can't go away; another namespace may have been entered.
-                tables.extend(optional(host.legacy_info(family, name))?.map(|info| (family, info)));
-            }
+            tables.extend(host.legacy_infos(family, names)?.into_iter().map(|info| (family, info)));
         }
-        let mut uses = Vec::new();
-        for family in [Family::Ip, Family::Ip6] {
-            let tables = optional(host.nft_tables(family))?.unwrap_or_default();
-            let of_family = tables.into_iter().filter(|table| table.family == Some(family));
-            uses.extend(of_family.map(|table| (family, table.name, table.uses)));
-        }
+        let uses = nft.into_iter().filter_map(|table| Some((table.family?, table.name, table.uses))).collect();
         Ok(Stamp { generation, tables, uses })
     }
 

@@ -62,6 +62,18 @@ impl Host {
         self.nf_tables()?.list(&Question::Tables(family), Table::read)
     }
 
+    /// The number of the ruleset, and the tables of both families: what tells whether anything has changed, in one
+    /// conversation.
+    pub fn nft_overview(&self) -> Result<(Option<u32>, Vec<Table>), Error> {
+        let mut netlink = self.nf_tables()?;
+        let (generation, mut tables) = (optional(netlink.generation())?, Vec::new());
+        for family in [Family::Ip, Family::Ip6] {
+            let found = optional(netlink.list(&Question::Tables(family), Table::read))?.unwrap_or_default();
+            tables.extend(found.into_iter().filter(|table| table.family == Some(family)));
+        }
+        Ok((generation, tables))
+    }
+
     /// The chains of a table, without their rules.
     pub fn nft_chains(&self, family: Family, table: &str) -> Result<Vec<Chain>, Error> {
         let mut chains = self.nf_tables()?.list(&Question::Chains(family), Chain::read)?;

@@ -109,11 +109,27 @@ impl Host {
     /// What costs nothing to ask: how large a table is, and which base chains are empty. Absent unless
     /// [`legacy_tables`](Host::legacy_tables) lists it.
     pub fn legacy_info(&self, family: Family, name: &str) -> Result<Info, Error> {
+        if !matches!(*self.source, Source::Scenario(_)) {
+            self.is_listed(family, name, &what(family, name))?;
+        }
+        self.info_of_listed(family, name)
+    }
+
+    /// The same of those of these tables that the kernel lists, which is asked for its list once.
+    pub fn legacy_infos(&self, family: Family, names: &[&str]) -> Result<Vec<Info>, Error> {
+        let mut infos = Vec::new();
+        for name in self.legacy_tables(family)?.iter().filter(|name| names.contains(&name.as_str())) {
+            // It can't go away; another namespace may have been entered.
+            infos.extend(optional(self.info_of_listed(family, name))?);
+        }
+        Ok(infos)
+    }
+
+    fn info_of_listed(&self, family: Family, name: &str) -> Result<Info, Error> {
         let what = what(family, name);
         let info = match &*self.source {
             Source::Scenario(recorded) => recorded.beside(&place(family, name), u64::from(MOST_BYTES)),
             _ => {
-                self.is_listed(family, name, &what)?;
                 let info = Asked::of(family, name).and_then(|table| table.info());
                 self.note(&place(family, name), || match &info {
                     Ok(info) => Seen::Content(info.to_vec()),
