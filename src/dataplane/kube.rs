@@ -166,7 +166,7 @@ impl Set {
         }
     }
 
-    fn count<'a>(&mut self, walk: &mut Walk<'a>, services: &'a Chain) {
+    fn count<'a>(&mut self, walk: &mut Walk<'a>, services: Chain<'a>) {
         let mut chosen = Chosen::default();
         let mut node_ports_at = None;
         let mut end = None;

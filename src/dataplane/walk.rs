@@ -1,6 +1,6 @@
 //! The ways of a packet through the chains of a table.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::parse::nftables::Contents;
@@ -14,8 +14,17 @@ pub struct Walk<'a> {
     /// Its chains.
     pub rules: &'a Ruleset,
     contents: Option<&'a Contents>,
-    /// Whether a DNAT is reached from a chain; `None` while that is being found out, so that a circle ends.
-    known: HashMap<ChainId, Option<bool>>,
+    /// Of each chain by its place; those at the end may be missing.
+    known: Vec<Known>,
+}
+
+/// Whether a DNAT is reached from a chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    Nothing,
+    /// That is being found out: a circle ends here.
+    Begun,
+    Reached(bool),
 }
 
 /// What stands in a base chain for a jump to another chain.
@@ -54,7 +63,7 @@ impl Jump {
 impl<'a> Walk<'a> {
     /// A table of x_tables, or one of nf_tables without maps.
     pub fn new(rules: &'a Ruleset) -> Walk<'a> {
-        Walk { rules, contents: None, known: HashMap::new() }
+        Walk { rules, contents: None, known: Vec::new() }
     }
 
     /// A table of nf_tables.
@@ -63,7 +72,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The chain of this name.
-    pub fn chain(&self, name: &str) -> Option<&'a Chain> {
+    pub fn chain(&self, name: &str) -> Option<Chain<'a>> {
         self.rules.get(self.rules.find(name)?)
     }
 
@@ -87,11 +96,13 @@ impl<'a> Walk<'a> {
     }
 
     fn is_dnat_within(&mut self, id: ChainId, depth: usize) -> bool {
-        if let Some(known) = self.known.get(&id) {
-            return known.unwrap_or(false);
+        match self.known(id) {
+            Known::Nothing => {}
+            Known::Begun => return false,
+            Known::Reached(is_dnat) => return is_dnat,
         }
         let (Some(chain), Some(depth)) = (self.rules.get(id), depth.checked_sub(1)) else { return false };
-        self.known.insert(id, None);
+        self.learn(id, Known::Begun);
         let mut found = false;
         for rule in chain.rules() {
             let is_end = matches!(rule.action, Action::Dnat(_));
@@ -104,15 +115,29 @@ impl<'a> Walk<'a> {
                 break;
             }
         }
-        self.known.insert(id, Some(found));
+        self.learn(id, Known::Reached(found));
         found
+    }
+
+    fn known(&self, id: ChainId) -> Known {
+        self.known.get(id.place()).copied().unwrap_or(Known::Nothing)
+    }
+
+    /// `id` must be that of a chain.
+    fn learn(&mut self, id: ChainId, known: Known) {
+        if self.known.len() <= id.place() {
+            self.known.resize(id.place().saturating_add(1), Known::Nothing);
+        }
+        if let Some(place) = self.known.get_mut(id.place()) {
+            *place = known;
+        }
     }
 
     /// How many chains were reached that give another destination themselves.
     pub fn endpoints(&self) -> usize {
-        let gives = |chain: &Chain| chain.rules().iter().any(|rule| matches!(rule.action, Action::Dnat(_)));
-        let reached = self.known.iter().filter(|(_, reaches)| **reaches == Some(true));
-        reached.filter(|(id, _)| self.rules.get(**id).is_some_and(gives)).count()
+        let gives = |chain: Chain<'_>| chain.rules().iter().any(|rule| matches!(rule.action, Action::Dnat(_)));
+        let reached = self.rules.chains().filter(|(id, _)| self.known(*id) == Known::Reached(true));
+        reached.filter(|(_, chain)| gives(*chain)).count()
     }
 
     /// The chains below one that give another destination, with that.

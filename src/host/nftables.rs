@@ -203,7 +203,6 @@ impl<'a, 'b> Reader<'a, 'b> {
             None if !to_read.is_empty() => self.is_torn = true,
             None => return Err(Error::Absent(format!("no table {} of nf_tables", printable(self.table)))),
         }
-        let mut known: HashSet<ChainId> = to_read.iter().copied().collect();
         let mut maps: HashSet<u32> = HashSet::new();
         // Those that come later are read later.
         let mut next = 0;
@@ -220,10 +219,10 @@ impl<'a, 'b> Reader<'a, 'b> {
                 match rule.action {
                     Action::Vmap(number) if maps.insert(number) => {
                         for (map, action) in self.elements_of(number, wanted)? {
-                            self.follow(&map, action, wanted, &mut known, &mut to_read);
+                            self.follow(&map, action, wanted, &mut to_read);
                         }
                     }
-                    action if wanted.chains.is_some() => self.follow(&from, action, wanted, &mut known, &mut to_read),
+                    action if wanted.chains.is_some() => self.follow(&from, action, wanted, &mut to_read),
                     _ => {}
                 }
             }
@@ -231,20 +230,14 @@ impl<'a, 'b> Reader<'a, 'b> {
         Ok(())
     }
 
-    fn follow(
-        &mut self,
-        from: &str,
-        action: Action,
-        wanted: &Wanted<'_>,
-        known: &mut HashSet<ChainId>,
-        to_read: &mut Vec<ChainId>,
-    ) {
+    fn follow(&mut self, from: &str, action: Action, wanted: &Wanted<'_>, to_read: &mut Vec<ChainId>) {
         let (Action::Jump(to) | Action::Goto(to)) = action else { return };
-        let Some(name) = self.contents.rules.get(to).map(|chain| chain.name().to_owned()) else { return };
-        if wanted.chains.is_some() && !known.contains(&to) && (wanted.follow)(from, &name) {
+        // What is there is read, or will be.
+        let unread = self.contents.rules.get(to).filter(|chain| !chain.is_there);
+        let Some(name) = unread.map(|chain| chain.name().to_owned()) else { return };
+        if wanted.chains.is_some() && (wanted.follow)(from, &name) {
             // The kernel lets nobody jump to what is not there.
             self.contents.rules.define(&name, None);
-            known.insert(to);
             to_read.push(to);
         }
     }

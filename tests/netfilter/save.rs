@@ -180,7 +180,7 @@ pub fn chains(rules: &Ruleset) -> Chains {
         let destination = rules.destination(rule).map(|to| format!("for {} ", told(to))).unwrap_or_default();
         format!("{always}{destination}{action}")
     };
-    let one = |(_, chain): (_, &Chain)| {
+    let one = |(_, chain): (_, Chain<'_>)| {
         assert_eq!(chain.hook.is_some(), chain.policy.is_some());
         let policy = chain.policy.map_or("-".to_owned(), |policy| format!("{policy:?}").to_uppercase());
         (chain.name().to_owned(), [policy].into_iter().chain(chain.rules().iter().map(line)).collect())

@@ -3,11 +3,15 @@
 //!
 //! A node with 10,000 services has 100,000 rules in 40,000 chains: names are kept once, and a rule takes a few bytes.
 
+mod chains;
+
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::str::FromStr;
+
+pub use chains::Chain;
+use chains::Chains;
 
 /// Whose packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,6 +25,13 @@ pub enum Family {
 /// A chain of a [`Ruleset`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChainId(u32);
+
+impl ChainId {
+    /// Its place among the chains: what is known of each can be kept in a list.
+    pub fn place(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
 
 /// Where in the kernel a base chain is called (`linux/netfilter.h`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -136,57 +147,30 @@ impl FromStr for Endpoint {
     }
 }
 
-/// A chain.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Chain {
-    name: Box<str>,
-    /// Where it is called, if it is a base chain.
-    pub hook: Option<Hook>,
-    /// Whether it is there, and was not only jumped to.
-    pub is_there: bool,
-    /// Its policy, if it is a base chain. It is none of the [`rules`](Chain::rules).
-    pub policy: Option<Policy>,
-    rules: Vec<Rule>,
-}
-
 /// A table.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ruleset {
-    chains: Vec<Chain>,
-    by_name: Index,
+    chains: Chains,
     endpoints: Vec<Endpoint>,
 }
 
-impl PartialEq for Ruleset {
-    fn eq(&self, other: &Ruleset) -> bool {
-        self.chains == other.chains && self.endpoints == other.endpoints
-    }
-}
-
-impl Eq for Ruleset {}
-
 impl Ruleset {
-    /// Makes room. Memory that is not used costs nothing; one that grows leaves holes.
-    pub fn reserve(&mut self, chains: usize, endpoints: usize) {
-        self.chains.reserve_exact(chains);
-        self.endpoints.reserve_exact(endpoints);
+    /// Makes room for so many chains, and for so many rules and endpoints. Memory that is not used costs nothing; one that
+    /// grows leaves holes.
+    pub fn reserve(&mut self, chains: usize, rules: usize) {
+        self.chains.reserve(chains, rules);
+        self.endpoints.reserve_exact(rules);
     }
 
     /// The chain of this name, to be jumped to or to be filled. `None` where there are too many.
     pub fn chain(&mut self, name: &str) -> Option<ChainId> {
-        if let Some(number) = self.by_name.find(name, &self.chains) {
-            return Some(ChainId(number));
-        }
-        let number = u32::try_from(self.chains.len()).ok()?;
-        self.chains.push(Chain { name: name.into(), ..Chain::default() });
-        self.by_name.insert(number, &self.chains);
-        Some(ChainId(number))
+        self.chains.find(name).or_else(|| self.chains.add(name))
     }
 
     /// The same, and it is there.
     pub fn define(&mut self, name: &str, hook: Option<Hook>) -> Option<ChainId> {
         let id = self.chain(name)?;
-        let chain = self.chain_mut(id)?;
+        let chain = self.chains.get_mut(id)?;
         chain.is_there = true;
         chain.hook = hook.or(chain.hook);
         Some(id)
@@ -194,7 +178,7 @@ impl Ruleset {
 
     /// Says what becomes of a packet at the end of a base chain.
     pub fn set_policy(&mut self, chain: ChainId, policy: Policy) {
-        if let Some(chain) = self.chain_mut(chain) {
+        if let Some(chain) = self.chains.get_mut(chain) {
             chain.policy = Some(policy);
         }
     }
@@ -203,20 +187,12 @@ impl Ruleset {
     pub fn push(&mut self, chain: ChainId, action: Action, is_unconditional: bool, destination: Option<Endpoint>) {
         let destination = destination.and_then(|endpoint| self.endpoint(endpoint));
         let destination = destination.and_then(|number| NonZeroU32::MIN.checked_add(number));
-        if let Some(chain) = self.chain_mut(chain) {
-            // Most chains have two rules; a Vec would begin with four.
-            if chain.rules.len() == chain.rules.capacity() {
-                chain.rules.reserve_exact(chain.rules.len().max(2));
-            }
-            chain.rules.push(Rule { action, is_unconditional, destination });
-        }
+        self.chains.push(chain, Rule { action, is_unconditional, destination });
     }
 
     /// Changes what a rule does: a jump may lead to a chain that is not known when the rule is.
     pub fn set_action(&mut self, chain: ChainId, rule: u32, action: Action) {
-        let rules = self.chain_mut(chain).map(|chain| &mut chain.rules);
-        let rule = usize::try_from(rule).ok().and_then(|number| rules?.get_mut(number));
-        if let Some(rule) = rule {
+        if let Some(rule) = self.chains.rule_mut(chain, rule) {
             rule.action = action;
         }
     }
@@ -230,23 +206,18 @@ impl Ruleset {
 
     /// The chain of this name, if it is there.
     pub fn find(&self, name: &str) -> Option<ChainId> {
-        let id = ChainId(self.by_name.find(name, &self.chains)?);
+        let id = self.chains.find(name)?;
         self.get(id).filter(|chain| chain.is_there).map(|_| id)
     }
 
     /// A chain.
-    pub fn get(&self, id: ChainId) -> Option<&Chain> {
-        self.chains.get(usize::try_from(id.0).ok()?)
-    }
-
-    fn chain_mut(&mut self, id: ChainId) -> Option<&mut Chain> {
-        self.chains.get_mut(usize::try_from(id.0).ok()?)
+    pub fn get(&self, id: ChainId) -> Option<Chain<'_>> {
+        self.chains.get(id)
     }
 
     /// All chains that are there.
-    pub fn chains(&self) -> impl Iterator<Item = (ChainId, &Chain)> {
-        let all = (0_u32..).map(ChainId).zip(&self.chains);
-        all.filter(|(_, chain)| chain.is_there)
+    pub fn chains(&self) -> impl Iterator<Item = (ChainId, Chain<'_>)> {
+        self.chains.all().filter(|(_, chain)| chain.is_there)
     }
 
     /// The destination that a rule asks for.
@@ -267,71 +238,6 @@ impl Ruleset {
     }
 }
 
-impl Chain {
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Its rules, in order.
-    pub fn rules(&self) -> &[Rule] {
-        &self.rules
-    }
-}
-
-/// Which chain has a name, without keeping the name a second time: numbers of chains, each at the first free place from where
-/// the hash of its name leads.
-#[derive(Debug, Clone, Default)]
-struct Index {
-    /// A power of two, and at most half of them used; or none.
-    slots: Vec<u32>,
-    hasher: RandomState,
-}
-
-/// No chain has this number.
-const FREE: u32 = u32::MAX;
-
-impl Index {
-    fn find(&self, name: &str, chains: &[Chain]) -> Option<u32> {
-        let number = |place: usize| self.slots.get(place).copied().filter(|number| *number != FREE);
-        let mut used = self.places(name).map_while(number);
-        used.find(|number| named(*number, chains) == Some(name))
-    }
-
-    /// Adds the chain of this number, whose name none of the others has.
-    fn insert(&mut self, number: u32, chains: &[Chain]) {
-        let needed = chains.len().saturating_mul(2);
-        if needed <= self.slots.len() {
-            return self.put(number, chains);
-        }
-        self.slots = vec![FREE; needed.next_power_of_two().max(16)];
-        for known in 0..=number {
-            self.put(known, chains);
-        }
-    }
-
-    fn put(&mut self, number: u32, chains: &[Chain]) {
-        let Some(name) = named(number, chains) else { return };
-        let free = self.places(name).find(|place| self.slots.get(*place) == Some(&FREE));
-        if let Some(slot) = free.and_then(|place| self.slots.get_mut(place)) {
-            *slot = number;
-        }
-    }
-
-    /// All places, from that of this name on.
-    fn places(&self, name: &str) -> impl Iterator<Item = usize> + use<> {
-        let mask = self.slots.len().saturating_sub(1);
-        // Half of it is more than there are places.
-        let hash = self.hasher.hash_one(name) & u64::from(u32::MAX);
-        let first = usize::try_from(hash).unwrap_or_default();
-        (0..self.slots.len()).map(move |step| first.wrapping_add(step) & mask)
-    }
-}
-
-fn named(number: u32, chains: &[Chain]) -> Option<&str> {
-    chains.get(usize::try_from(number).ok()?).map(Chain::name)
-}
-
 /// What must hold whatever is asked for: bytes are the calls, and names of one letter.
 pub fn fuzz(data: &[u8]) {
     let mut rules = Ruleset::default();
@@ -349,11 +255,11 @@ pub fn fuzz(data: &[u8]) {
         assert_eq!(rule.and_then(|rule| rules.target(&rule)), Some(to));
         assert_eq!(rule.and_then(|rule| rules.destination(&rule)).is_some(), kind & 2 == 0);
     }
-    assert_eq!(rules.chains.iter().map(|chain| chain.rules.len()).sum::<usize>(), pushed);
+    assert_eq!(rules.chains.all().map(|(_, chain)| chain.rules().len()).sum::<usize>(), pushed);
     for (id, chain) in rules.chains() {
         assert_eq!(rules.find(chain.name()), Some(id));
     }
-    for chain in rules.chains.iter().filter(|chain| !chain.is_there) {
+    for (_, chain) in rules.chains.all().filter(|(_, chain)| !chain.is_there) {
         assert_eq!(rules.find(chain.name()), None);
     }
 }
@@ -379,7 +285,33 @@ mod tests {
         assert_eq!((chain.hook, chain.policy, chain.is_there), (Some(Hook::Prerouting), Some(Policy::Drop), true));
         assert_eq!((rules.find("PREROUTING"), rules.find("OUTPUT")), (Some(base), None));
         assert_eq!(rules.clone(), rules);
-        assert!(size_of::<Rule>() <= 16 && size_of::<Chain>() <= 48 && size_of::<Endpoint>() <= 20);
+        assert!(size_of::<Rule>() <= 16 && size_of::<chains::Kept>() <= 24 && size_of::<Endpoint>() <= 20);
+    }
+
+    #[test]
+    fn rules_that_come_in_turns() {
+        let mut rules = Ruleset::default();
+        let ids = ["a", "b", "c"].map(|name| rules.define(name, None).unwrap());
+        for n in 0..300_u32 {
+            for id in ids {
+                rules.push(id, Action::Dnat(n), false, None);
+            }
+            // What was written for one of them is not in another.
+            rules.set_action(ids[1], n, Action::Snat);
+        }
+        for id in ids {
+            let actions = rules.get(id).unwrap().rules().iter().map(|rule| rule.action);
+            assert!(actions.eq((0..300).map(|n| if id == ids[1] { Action::Snat } else { Action::Dnat(n) })));
+        }
+        let mut others = Ruleset::default();
+        for id in ids {
+            let chain = rules.get(id).unwrap();
+            let other = others.define(chain.name(), None).unwrap();
+            chain.rules().iter().for_each(|rule| others.push(other, rule.action, false, None));
+        }
+        assert_eq!(rules, others);
+        others.set_action(ids[0], 299, Action::Accept);
+        assert_ne!(rules, others);
     }
 
     #[test]
