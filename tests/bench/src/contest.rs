@@ -2,18 +2,32 @@
 
 use std::error::Error;
 use std::fmt;
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use nix::libc;
 
 /// One command and what it cost so far.
 pub struct Entry {
     name: String,
-    command: Command,
-    /// The exit codes it may have.
-    codes: &'static [i32],
+    work: Work,
     milliseconds: Vec<f64>,
     kib: i64,
+}
+
+enum Work {
+    /// A process a run, and the exit codes it may have.
+    Process(Command, &'static [i32]),
+    /// One process for all runs, which is asked.
+    Asked(Asked),
+}
+
+/// A process that answers each line with the milliseconds of CPU time that its work took.
+struct Asked {
+    child: Child,
+    /// `None` once it is to end.
+    questions: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
 }
 
 /// What a command cost.
@@ -27,7 +41,11 @@ pub struct Cost {
 
 impl Cost {
     pub fn time(&self) -> String {
-        let digits = if self.milliseconds < 100.0 { 1 } else { 0 };
+        let digits = match self.milliseconds {
+            ..1.0 => 3,
+            ..100.0 => 1,
+            _ => 0,
+        };
         format!("{:.digits$} ms", self.milliseconds)
     }
 }
@@ -41,23 +59,56 @@ impl fmt::Display for Cost {
 impl Entry {
     pub fn new(name: &str, mut command: Command, codes: &'static [i32]) -> Entry {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Entry { name: name.to_owned(), command, codes, milliseconds: Vec::new(), kib: 0 }
+        Entry::of(name, Work::Process(command, codes))
+    }
+
+    /// A process that is started now and asked again and again; its memory is not measured.
+    pub fn asked(name: &str, mut command: Command) -> Result<Entry, Box<dyn Error>> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let (questions, answers) = (child.stdin.take(), child.stdout.take().ok_or("no output")?);
+        Ok(Entry::of(name, Work::Asked(Asked { child, questions, answers: BufReader::new(answers) })))
+    }
+
+    fn of(name: &str, work: Work) -> Entry {
+        Entry { name: name.to_owned(), work, milliseconds: Vec::new(), kib: 0 }
     }
 
     fn run(&mut self) -> Result<(), Box<dyn Error>> {
-        let (code, milliseconds, kib) = wait(self.command.spawn()?.id())?;
+        let (milliseconds, kib) = match &mut self.work {
+            Work::Process(command, codes) => {
+                let (code, milliseconds, kib) = wait(command.spawn()?.id())?;
+                if !code.is_some_and(|code| codes.contains(&code)) {
+                    return Err(format!("{}: exit code {code:?}: {command:?}", self.name).into());
+                }
+                (milliseconds, kib)
+            }
+            Work::Asked(asked) => (asked.ask().map_err(|error| format!("{}: {error}", self.name))?, 0),
+        };
         self.milliseconds.push(milliseconds);
         self.kib = self.kib.max(kib);
-        match code {
-            Some(code) if self.codes.contains(&code) => Ok(()),
-            code => Err(format!("{}: exit code {code:?}: {:?}", self.name, self.command).into()),
-        }
+        Ok(())
     }
 
     fn cost(&mut self) -> Cost {
         self.milliseconds.sort_by(f64::total_cmp);
         let milliseconds = self.milliseconds.get(self.milliseconds.len() / 2).copied().unwrap_or(f64::NAN);
         Cost { milliseconds, megabytes: self.kib as f64 * 1024.0 / 1e6 }
+    }
+}
+
+impl Asked {
+    fn ask(&mut self) -> Result<f64, Box<dyn Error>> {
+        self.questions.as_mut().ok_or("it has ended")?.write_all(b"\n")?;
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer)?;
+        Ok(answer.trim().parse().map_err(|_| format!("no answer but {answer:?}"))?)
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.questions = None;
+        let _ = self.child.wait();
     }
 }
 

@@ -7,6 +7,7 @@
 mod cgroups;
 mod contest;
 mod databases;
+mod netfilter;
 mod node;
 mod real;
 
@@ -30,13 +31,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [binary, "real"] => real::measure(Path::new(binary)),
         [binary, "databases"] => databases::measure(Path::new(binary), RUNS),
+        [binary, "netfilter"] => netfilter::measure(Path::new(binary)),
+        // What that starts.
+        ["netfilter-load", backend, services] => netfilter::load(backend, services.parse()?),
+        ["netfilter-inside", work] => netfilter::answer(work),
         [binary, runs] => {
             let (binary, runs) = (Path::new(binary), runs.parse()?);
             node_of_110_pods(binary, runs)?;
             databases::measure(binary, runs)?;
             of_any_size(binary, runs)
         }
-        _ => Err("usage: nodecheck-bench BINARY RUNS|databases|real".into()),
+        _ => Err("usage: nodecheck-bench BINARY RUNS|databases|netfilter|real".into()),
     }
 }
 
