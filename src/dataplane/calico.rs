@@ -3,7 +3,7 @@
 use super::walk::{Jump, Walk};
 use super::{Backend, Side, Table};
 use crate::host::{Error, Host, Wanted as NftWanted, optional};
-use crate::parse::ruleset::{Action, Family};
+use crate::parse::ruleset::{Action, Family, Rule};
 
 /// The chains that Felix is called from, in the table `nat` of iptables and in its own of nf_tables, and its own.
 const JUMPS: [(&str, &str, &str, &str); 3] = [
@@ -96,7 +96,7 @@ impl Set {
         let wanted = NftWanted { chains: Some(&bases), follow: &|_, to| to.starts_with("cali-"), maps: &|_| false };
         let nat = side.table(host, "nat", &wanted)?.unwrap_or_default();
         let walk = nat.walk();
-        let is_kube = !nat.is_dormant() && walk.jump("PREROUTING", "KUBE-SERVICES").works();
+        let is_kube = !nat.is_dormant() && walk.base_jump("PREROUTING", "KUBE-SERVICES").works();
         let chains = walk.rules.chains().filter(|(_, chain)| chain.name().starts_with("cali-")).count();
         // Felix has more of them in other tables: who flushes one leaves those.
         if chains == 0 && !is_elsewhere(host, side)? {
@@ -139,11 +139,11 @@ impl Set {
             Mode::Iptables(_) | Mode::Bpf(_) => ("cali-POSTROUTING", "cali-nat-outgoing"),
         };
         let missing = needed.iter().filter(|(_, own)| walk.chain(own).is_none());
-        let masquerades = |action| matches!(action, Action::Masquerade | Action::Snat);
+        let masquerades = |rule: &Rule| matches!(rule.action, Action::Masquerade | Action::Snat);
         Set {
             family,
             mode,
-            jumps: needed.iter().map(|(base, own)| walk.jump(base, own)).collect(),
+            jumps: needed.iter().map(|(base, own)| walk.base_jump(base, own)).collect(),
             missing: missing.map(|(_, own)| (*own).to_owned()).collect(),
             outgoing: walk.jump(post, outgoing),
             is_dormant: false,

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::names::{API_CHAIN, API_NFT, endpoint_chain, endpoint_of, service};
-use super::walk::{Jump, Walk};
+use super::walk::{Jump, Walk, is_for_all};
 use super::{Backend, Side};
 use crate::parse::ipvs;
+use crate::parse::nftables::Contents;
 use crate::parse::ruleset::{Action, Chain, ChainId, Endpoint, Family, Rule, Ruleset};
 
 /// So many services that lead nowhere have names.
@@ -127,6 +128,11 @@ impl Set {
         !self.is_dormant && self.services > 0 && self.jumps.iter().take(2).any(Jump::works)
     }
 
+    /// How many of the jumps work.
+    pub fn working(&self) -> usize {
+        if self.is_dormant { 0 } else { self.jumps.iter().filter(|jump| jump.works()).count() }
+    }
+
     /// The chains in a `nat` table; `None` where nothing is kube-proxy's but its canary.
     pub fn of_iptables(nat: &Ruleset, filter: Option<&Ruleset>) -> Option<Set> {
         let mut walk = Walk::new(nat);
@@ -159,9 +165,9 @@ impl Set {
     fn base(walk: &Walk<'_>) -> Set {
         let jumps = [("PREROUTING", "KUBE-SERVICES"), ("OUTPUT", "KUBE-SERVICES"), ("POSTROUTING", "KUBE-POSTROUTING")];
         Set {
-            jumps: jumps.map(|(from, to)| walk.jump(from, to)).to_vec(),
-            masquerades: walk.does("KUBE-POSTROUTING", |action| action == Action::Masquerade),
-            marks: walk.does("KUBE-MARK-MASQ", |action| action == Action::Mark),
+            jumps: jumps.map(|(from, to)| walk.base_jump(from, to)).to_vec(),
+            masquerades: walk.does("KUBE-POSTROUTING", |rule| is_for_all(rule) && rule.action == Action::Masquerade),
+            marks: walk.does("KUBE-MARK-MASQ", |rule| is_for_all(rule) && rule.action == Action::Mark),
             ..Set::default()
         }
     }
@@ -171,9 +177,7 @@ impl Set {
         let mut node_ports_at = None;
         let mut end = None;
         for (at, rule) in services.rules().iter().enumerate() {
-            if rule.is_unconditional && end.is_none() {
-                end = walk.end_of(rule);
-            }
+            end = end.or_else(|| walk.end_of(rule));
             for to in walk.ways(rule) {
                 let name = walk.rules.get(to).map(Chain::name).unwrap_or_default();
                 if name == "KUBE-NODEPORTS" {
@@ -190,8 +194,12 @@ impl Set {
             }
         }
         for rule in walk.chain("KUBE-NODEPORTS").map(Chain::rules).unwrap_or_default() {
+            end = end.or_else(|| walk.end_of(rule));
             for to in walk.ways(rule) {
-                self.choose(walk, rule, to, &mut chosen);
+                match &end {
+                    Some(end) => self.ended_by = Some(end.clone()),
+                    None => self.choose(walk, rule, to, &mut chosen),
+                }
             }
         }
         self.endpoints = walk.endpoints();
@@ -253,16 +261,22 @@ impl Set {
     }
 
     /// The table `kube-proxy`.
-    pub fn of_nftables(contents: &crate::parse::nftables::Contents) -> Set {
+    pub fn of_nftables(contents: &Contents) -> Set {
         let mut walk = Walk::with_maps(contents);
         let jumps = [("nat-prerouting", "services"), ("nat-output", "services"), ("nat-postrouting", "masquerading")];
         let elements = contents.find_map("service-ips").map(|map| map.elements.as_slice()).unwrap_or_default();
         let mut set = Set {
-            jumps: jumps.map(|(from, to)| walk.jump(from, to)).to_vec(),
-            masquerades: walk.does("masquerading", |action| action == Action::Masquerade),
-            marks: walk.does("mark-for-masquerade", |action| action == Action::Mark),
+            jumps: jumps.map(|(from, to)| walk.base_jump(from, to)).to_vec(),
+            masquerades: walk.does("masquerading", |rule| is_for_all(rule) && rule.action == Action::Masquerade),
+            marks: walk.does("mark-for-masquerade", |rule| is_for_all(rule) && rule.action == Action::Mark),
             // The rule that asks the map may be gone, the map is not.
-            chosen: walk.chain("services").map(|chain| if chain.rules().is_empty() { 0 } else { elements.len() }),
+            chosen: walk
+                .chain("services")
+                .map(|chain| if asks(contents, chain).is_some() { elements.len() } else { 0 }),
+            ended_by: walk.chain("services").and_then(|chain| {
+                let before = chain.rules().get(..asks(contents, chain)?)?;
+                before.iter().find_map(|rule| walk.end_of(rule))
+            }),
             has_chains: true,
             ..Set::default()
         };
@@ -295,6 +309,15 @@ impl Set {
     }
 }
 
+/// The number of the rule that has the map of Services asked for every packet.
+fn asks(contents: &Contents, chain: Chain<'_>) -> Option<usize> {
+    let is_asked = |rule: &Rule| match rule.action {
+        Action::Vmap(number) => contents.map(number).is_some_and(|map| map.name() == "service-ips"),
+        _ => false,
+    };
+    chain.rules().iter().position(|rule| is_for_all(rule) && is_asked(rule))
+}
+
 /// Whether a chain of a `nat` table is one that carries services: a canary is none, nor is what the kubelet leaves.
 fn is_of_services(name: &str) -> bool {
     const NAMES: &[&str] = &["KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-POSTROUTING"];
@@ -302,9 +325,13 @@ fn is_of_services(name: &str) -> bool {
     NAMES.contains(&name) || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
 }
 
-/// Whether these are the chains of IPVS.
+/// Whether these are the chains of IPVS, and not those of it that were left behind when kube-proxy got another mode.
 pub fn has_chains_of_ipvs(nat: &Ruleset) -> bool {
-    ["KUBE-NODE-PORT", "KUBE-LOAD-BALANCER"].iter().any(|name| nat.find(name).is_some())
+    let walk = Walk::new(nat);
+    let is_service = |id| walk.rules.get(id).is_some_and(|chain| chain.name().starts_with("KUBE-SV"));
+    let services = walk.chain("KUBE-SERVICES").map(Chain::rules).unwrap_or_default();
+    let is_iptables = services.iter().any(|rule| walk.ways(rule).any(is_service));
+    !is_iptables && ["KUBE-NODE-PORT", "KUBE-LOAD-BALANCER"].iter().any(|name| nat.find(name).is_some())
 }
 
 /// The services without endpoints, in a `filter` table.

@@ -4,8 +4,10 @@ use crate::host::{Error, Host, SMALL, optional};
 use crate::layout::DISTRIBUTIONS;
 use crate::parse::process;
 
-/// Programs that are a kubelet, by the name of their process.
-const KUBELETS: &[&str] = &["kubelet", "kubelite", "k3s", "k3s-server", "k3s-agent", "k0s"];
+/// Programs that are a kubelet, by the name of their process. That of k0s and RKE2 is a process of its own.
+const KUBELETS: &[&str] = &["kubelet", "kubelite", "k3s-server", "k3s-agent"];
+/// What k3s has no kubelet with.
+const WITHOUT_KUBELET: &str = "--disable-agent";
 const MOST_PROCESSES: usize = 1 << 20;
 const MOST_FILES: usize = 1000;
 const LARGEST_CONF: u64 = 1 << 20;
@@ -49,7 +51,11 @@ pub fn kubelet(host: &Host) -> Result<Option<String>, Error> {
             host.read_link(&format!("/proc/{pid}/ns/net"))
                 .is_ok_and(|its| ours.as_ref().is_some_and(|ours| *ours != its))
         };
-        if is_roots() && !is_elsewhere() {
+        let is_without = || {
+            let cmdline = proc.read(&format!("{pid}/cmdline"), SMALL).unwrap_or_default();
+            process::arguments(&cmdline).iter().any(|argument| argument.starts_with(WITHOUT_KUBELET))
+        };
+        if is_roots() && !is_elsewhere() && !is_without() {
             return Ok(Some(format!("{} (process {pid})", stat.comm)));
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::parse::nftables::Contents;
-use crate::parse::ruleset::{Action, Chain, ChainId, Endpoint, Rule, Ruleset};
+use crate::parse::ruleset::{Action, Chain, ChainId, Endpoint, Hook, Rule, Ruleset};
 
 /// kube-proxy's longest way has five chains; a way that is longer leads nowhere that matters.
 const DEEPEST: usize = 16;
@@ -111,7 +111,7 @@ impl<'a> Walk<'a> {
                 found |= self.is_dnat_within(to, depth);
             }
             found |= is_end;
-            if rule.is_unconditional && ends(rule.action).is_some() {
+            if is_for_all(rule) && ends(rule.action).is_some() {
                 break;
             }
         }
@@ -148,7 +148,7 @@ impl<'a> Walk<'a> {
             for rule in chain.rules() {
                 targets.extend(self.rules.target(rule).map(|target| (chain.name(), target)));
                 open.extend(self.ways(rule).filter(|to| seen.insert(*to)));
-                if rule.is_unconditional && ends(rule.action).is_some() {
+                if is_for_all(rule) && ends(rule.action).is_some() {
                     break;
                 }
             }
@@ -158,19 +158,32 @@ impl<'a> Walk<'a> {
     }
 
     /// How a base chain leads to another chain. Nothing, where there is no such base chain.
+    pub fn base_jump(&self, from: &'static str, to: &'static str) -> Jump {
+        let hooks = [("routing", Hook::Prerouting), ("output", Hook::Output), ("postrouting", Hook::Postrouting)];
+        let name = from.to_ascii_lowercase();
+        let hook = hooks.into_iter().rev().find(|(end, _)| name.ends_with(end)).map(|(_, hook)| hook);
+        // A chain of its name that nobody calls is none.
+        let is_called = self.chain(from).is_some_and(|chain| chain.hook == hook);
+        match is_called {
+            true => self.jump(from, to),
+            false => Jump { from, to, count: 0, is_for_some: false, ended_by: None },
+        }
+    }
+
+    /// How a chain leads to another one.
     pub fn jump(&self, from: &'static str, to: &'static str) -> Jump {
         let mut jump = Jump { from, to, count: 0, is_for_some: false, ended_by: None };
         let mut end = None;
         for rule in self.chain(from).map(Chain::rules).unwrap_or_default() {
             let leads = self.ways(rule).any(|id| self.rules.get(id).is_some_and(|chain| chain.name() == to));
-            if leads && rule.is_unconditional {
+            if leads && is_for_all(rule) {
                 if jump.count == 0 {
                     jump.ended_by = end.take();
                 }
                 jump.count = jump.count.saturating_add(1);
             } else if leads {
                 jump.is_for_some = true;
-            } else if rule.is_unconditional && end.is_none() {
+            } else if end.is_none() {
                 // Whoever gives every packet another source does what is to be done there.
                 let is_source = |end: &String| end.starts_with("SNAT") || end.starts_with("MASQUERADE");
                 end = self.end_of(rule).filter(|end| !is_source(end));
@@ -179,41 +192,52 @@ impl<'a> Walk<'a> {
         jump
     }
 
-    /// What ends every packet that gets to this rule, which every packet matches; `None` if it goes on.
+    /// What ends every packet that gets to this rule, of all protocols or of one that Services have; `None` if they go on.
     pub fn end_of(&self, rule: &Rule) -> Option<String> {
         self.end_within(rule, DEEPEST)
     }
 
     fn end_within(&self, rule: &Rule, depth: usize) -> Option<String> {
         let depth = depth.checked_sub(1)?;
-        let Action::Jump(to) = rule.action else { return ends(rule.action).map(str::to_owned) };
+        let of = match rule.protocol {
+            _ if !rule.is_unconditional => return None,
+            0 => "",
+            6 => " of TCP",
+            17 => " of UDP",
+            132 => " of SCTP",
+            _ => return None,
+        };
+        let Action::Jump(to) = rule.action else { return ends(rule.action).map(|end| format!("{end}{of}")) };
         let chain = self.rules.get(to)?;
         for rule in chain.rules() {
             // Some packets go on, or all do.
             if matches!(rule.action, Action::Return | Action::Goto(_)) {
                 return None;
             }
-            if let Some(end) =
-                Some(rule).filter(|rule| rule.is_unconditional).and_then(|rule| self.end_within(rule, depth))
-            {
+            if let Some(end) = self.end_within(rule, depth) {
                 return Some(format!("{end} in {}", chain.name()));
             }
         }
         None
     }
 
-    /// Whether every packet in this chain that is not sent back before gets to such an action.
-    pub fn does(&self, chain: &str, wanted: impl Fn(Action) -> bool) -> bool {
+    /// Whether packets in this chain that are not sent back before get to such a rule.
+    pub fn does(&self, chain: &str, wanted: impl Fn(&Rule) -> bool) -> bool {
         for rule in self.chain(chain).map(Chain::rules).unwrap_or_default() {
-            if wanted(rule.action) {
+            if wanted(rule) {
                 return true;
             }
-            if rule.is_unconditional && ends(rule.action).is_some() {
+            if is_for_all(rule) && ends(rule.action).is_some() {
                 return false;
             }
         }
         false
     }
+}
+
+/// Whether every packet matches.
+pub fn is_for_all(rule: &Rule) -> bool {
+    rule.is_unconditional && rule.protocol == 0
 }
 
 /// What it is called, if it ends the way through a chain.
@@ -237,7 +261,7 @@ mod tests {
     use super::*;
 
     /// A table of these chains: `name: what, what`, where a word in capitals is a target, `?` before it makes it one for some
-    /// packets only, and any other word is a chain to jump to.
+    /// packets only, `/6` one for a protocol, and any other word is a chain to jump to.
     fn table(text: &str) -> Ruleset {
         let mut rules = Ruleset::default();
         let to = Endpoint { address: std::net::Ipv4Addr::LOCALHOST.into(), port: 1, protocol: 6 };
@@ -246,14 +270,18 @@ mod tests {
             let chain = rules.define(name.trim(), None).unwrap();
             for word in actions.split(',').map(str::trim).filter(|word| !word.is_empty()) {
                 let is_unconditional = !word.starts_with('?');
-                let action = match word.trim_start_matches('?') {
+                let (word, protocol) = match word.trim_start_matches('?').split_once('/') {
+                    Some((word, protocol)) => (word, protocol.parse().unwrap()),
+                    None => (word.trim_start_matches('?'), 0),
+                };
+                let action = match word {
                     "ACCEPT" => Action::Accept,
                     "RETURN" => Action::Return,
                     "MASQUERADE" => Action::Masquerade,
                     "DNAT" => Action::Dnat(rules.endpoint(to).unwrap()),
                     chain => Action::Jump(rules.chain(chain).unwrap()),
                 };
-                rules.push(chain, action, is_unconditional, None);
+                rules.push(chain, action, (is_unconditional, protocol), None);
             }
         }
         rules
@@ -295,14 +323,24 @@ mod tests {
             ("FROM: TO, ACCEPT", 1, true),
             ("FROM: MASQUERADE, TO", 1, true),
             ("OTHER: TO", 0, false),
+            ("FROM: TO/1", 0, false),
+            ("FROM: ACCEPT/50, x, TO\nx: ACCEPT/1", 1, true),
+            ("FROM: ACCEPT/6, TO", 1, false),
         ] {
             let jump = jump(text);
             assert_eq!((jump.count, jump.works()), (count, works), "{text}: {jump:?}");
         }
         assert!(jump("FROM: ?TO").is_for_some);
         assert_eq!(jump("FROM: x, TO\nx: y\ny: ACCEPT").ended_by.as_deref(), Some("ACCEPT in y in x"));
+        assert_eq!(jump("FROM: x, TO\nx: ACCEPT/6").ended_by.as_deref(), Some("ACCEPT of TCP in x"));
+        let mut rules = table("PREROUTING: TO\nnat-output: TO\nTO:");
+        assert_eq!(Walk::new(&rules).base_jump("PREROUTING", "TO").count, 0);
+        rules.define("PREROUTING", Some(Hook::Prerouting));
+        rules.define("nat-output", Some(Hook::Postrouting));
+        let count = |from| Walk::new(&rules).base_jump(from, "TO").count;
+        assert_eq!((count("PREROUTING"), count("nat-output")), (1, 0));
         let rules = table("a: ?RETURN, MASQUERADE\nb: RETURN, MASQUERADE\nc:");
-        let does = |chain| Walk::new(&rules).does(chain, |action| action == Action::Masquerade);
+        let does = |chain| Walk::new(&rules).does(chain, |rule| rule.action == Action::Masquerade);
         assert_eq!(["a", "b", "c", "d"].map(does), [true, false, false, false]);
     }
 }

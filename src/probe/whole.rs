@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::words::shown;
 use crate::history::{Note, Past, Trace};
 use crate::host::clock::spoken;
 use crate::host::{Host, Moment, Writer};
+use crate::parse::ruleset::Family;
 
 /// The notes, by part: how it was done when it was whole; since when it is whole; until when it was, where it is not.
 const KNOWN: &str = "known ";
@@ -26,6 +28,31 @@ pub struct Part {
     pub mode: &'static str,
     /// Whether nothing is wrong with it.
     pub is_whole: bool,
+}
+
+/// A family of addresses, as a parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Only {
+    /// IPv4.
+    #[serde(rename = "IPv4")]
+    Ip,
+    /// IPv6.
+    #[serde(rename = "IPv6")]
+    Ip6,
+}
+
+/// Whether a family is judged; with none given, all are.
+pub fn is_judged(families: &[Only], family: Family) -> bool {
+    let is = |only: &Only| matches!((only, family), (Only::Ip, Family::Ip) | (Only::Ip6, Family::Ip6));
+    families.is_empty() || families.iter().any(is)
+}
+
+/// How a family must be there, if it must: as it is known, or, where only a setting says so, somehow: then it is empty.
+pub fn expected(families: &[Only], family: Family, known: Option<String>) -> Option<String> {
+    if families.is_empty() {
+        return known;
+    }
+    is_judged(families, family).then(|| known.unwrap_or_default())
 }
 
 /// What is to be remembered.
@@ -51,7 +78,8 @@ impl Memory {
         }
         for part in parts.iter().filter(|part| part.is_whole) {
             memory.known.insert(part.name.to_owned(), part.mode.to_owned());
-            memory.whole.insert(part.name.to_owned(), String::new());
+            // Nobody looked between two boots.
+            memory.whole.insert(part.name.to_owned(), now.boot.clone().unwrap_or_default());
         }
         let seen = parts.iter().map(|part| part.name.to_owned());
         let broken: Vec<String> = seen.chain(memory.known.keys().cloned()).collect();
@@ -150,4 +178,9 @@ pub fn broken_text(past: &Past, faults: usize, now: &Moment) -> String {
         0 => age,
         more => format!("and {more} more; {age}"),
     }
+}
+
+/// Why a part of which nothing is there must be there.
+pub fn known_text(known: &str) -> String {
+    if known.is_empty() { "`families` asks for it".to_owned() } else { format!("it had {known}") }
 }

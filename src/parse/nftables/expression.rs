@@ -95,6 +95,11 @@ impl<'a> Program<'a> {
         !self.has_conditions && self.address.is_none() && self.port == 0
     }
 
+    /// 0 where none is asked for.
+    pub fn protocol(&self) -> u8 {
+        self.protocol
+    }
+
     pub fn destination(&self) -> Option<Endpoint> {
         self.address.map(|address| Endpoint { address, port: self.port, protocol: self.protocol })
     }

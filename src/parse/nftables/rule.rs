@@ -44,7 +44,7 @@ impl<'a> RuleMessage<'a> {
             program.add(expression?.1)?;
         }
         let action = program.action.action(contents).ok_or(Fault::TOO_MANY)?;
-        contents.rules.push(chain, action, program.is_unconditional(), program.destination());
+        contents.rules.push(chain, action, (program.is_unconditional(), program.protocol()), program.destination());
         Ok(())
     }
 }

@@ -96,8 +96,10 @@ pub enum Action {
 pub struct Rule {
     /// What it does.
     pub action: Action,
-    /// Whether every packet (of a protocol, at most) matches.
+    /// Whether every packet of the protocol matches.
     pub is_unconditional: bool,
+    /// `IPPROTO_TCP` and so on; 0 is any.
+    pub protocol: u8,
     /// The destination that it asks for: one more than the number of the endpoint, so that it takes four bytes.
     destination: Option<NonZeroU32>,
 }
@@ -184,10 +186,16 @@ impl Ruleset {
     }
 
     /// Adds a rule at the end of a chain.
-    pub fn push(&mut self, chain: ChainId, action: Action, is_unconditional: bool, destination: Option<Endpoint>) {
+    pub fn push(
+        &mut self,
+        chain: ChainId,
+        action: Action,
+        (is_unconditional, protocol): (bool, u8),
+        destination: Option<Endpoint>,
+    ) {
         let destination = destination.and_then(|endpoint| self.endpoint(endpoint));
         let destination = destination.and_then(|number| NonZeroU32::MIN.checked_add(number));
-        self.chains.push(chain, Rule { action, is_unconditional, destination });
+        self.chains.push(chain, Rule { action, is_unconditional, protocol, destination });
     }
 
     /// Changes what a rule does: a jump may lead to a chain that is not known when the rule is.
@@ -249,7 +257,7 @@ pub fn fuzz(data: &[u8]) {
         assert_eq!(rules.get(id).map(Chain::name), Some(&*name));
         let to = Endpoint { address: std::net::Ipv4Addr::LOCALHOST.into(), port: kind.into(), protocol: 6 };
         let action = rules.endpoint(to).map_or(Action::Jump(id), Action::Dnat);
-        rules.push(id, action, false, (kind & 2 == 0).then_some(to));
+        rules.push(id, action, (false, 0), (kind & 2 == 0).then_some(to));
         pushed = pushed.saturating_add(1);
         let rule = rules.get(id).and_then(|chain| chain.rules().last()).copied();
         assert_eq!(rule.and_then(|rule| rules.target(&rule)), Some(to));
@@ -294,7 +302,7 @@ mod tests {
         let ids = ["a", "b", "c"].map(|name| rules.define(name, None).unwrap());
         for n in 0..300_u32 {
             for id in ids {
-                rules.push(id, Action::Dnat(n), false, None);
+                rules.push(id, Action::Dnat(n), (false, 0), None);
             }
             // What was written for one of them is not in another.
             rules.set_action(ids[1], n, Action::Snat);
@@ -307,7 +315,7 @@ mod tests {
         for id in ids {
             let chain = rules.get(id).unwrap();
             let other = others.define(chain.name(), None).unwrap();
-            chain.rules().iter().for_each(|rule| others.push(other, rule.action, false, None));
+            chain.rules().iter().for_each(|rule| others.push(other, rule.action, (false, 0), None));
         }
         assert_eq!(rules, others);
         others.set_action(ids[0], 299, Action::Accept);

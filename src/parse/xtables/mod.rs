@@ -263,7 +263,7 @@ impl Table {
                 Action::Other
             }
         };
-        self.rules.push(chain, action, rule.is_unconditional, rule.destination);
+        self.rules.push(chain, action, (rule.is_unconditional, rule.protocol), rule.destination);
     }
 
     /// Gives the jumps the chains that begin where they lead.

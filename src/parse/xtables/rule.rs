@@ -46,6 +46,7 @@ pub(super) struct Told {
     pub at: u32,
     pub does: Does,
     pub is_unconditional: bool,
+    pub protocol: u8,
     pub destination: Option<Endpoint>,
 }
 
@@ -73,7 +74,7 @@ impl Told {
         let protocol = asked.protocol;
         let destination =
             asked.destination.map(|address| Endpoint { address, port: port.unwrap_or_default(), protocol });
-        Ok(Told { at: entry.at, does: does(entry, protocol)?, is_unconditional, destination })
+        Ok(Told { at: entry.at, does: does(entry, protocol)?, is_unconditional, protocol, destination })
     }
 
     /// Whether it is what stands at the end of each chain that is no base chain.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Expect, Observation};
+use super::{Expect, Observation, whole};
 use crate::dataplane::calico::{Mode, Set};
 use crate::dataplane::{Jump, family_name, node};
 use crate::parse::ruleset::Family;
@@ -110,7 +110,8 @@ pub(super) fn faults(seen: &Observation, expect: Expect) -> Vec<Fault> {
         let Some(known) = seen.known(family).filter(|_| !chosen.iter().any(|set| set.family == family)) else {
             continue;
         };
-        let text = format!("no NAT chain of Calico in {}, where it had {known} (C0)", family_name(family));
+        let known = whole::known_text(known);
+        let text = format!("no {} NAT chain of Calico, {known} (C0)", family_name(family));
         add(Some(family), Cure::Rewrite, text);
     }
     if chosen.is_empty() && seen.known.is_empty() && seen.troubles.is_empty() {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Probe;
-use super::whole::{self, LastSeen, Memory, Part};
+use super::whole::{self, LastSeen, Memory, Only, Part};
 use super::words::some_of;
 use crate::dataplane::calico::Set;
 use crate::dataplane::{SIDES, Side, elsewhere, family_name, node};
@@ -35,6 +35,8 @@ const READ_TIME: MetricSpec = MetricSpec::new("read_time", Unit::Seconds, "how l
 pub struct CalicoNat {
     /// What must be there.
     pub expect: Expect,
+    /// The families that must be there and are judged; empty: those that were.
+    pub families: Vec<Only>,
     #[serde(skip)]
     last_seen: LastSeen,
 }
@@ -95,8 +97,13 @@ impl Observation {
 
 impl Probe for CalicoNat {
     const NAME: &'static str = "calico-nat";
-    const PARAMS: &'static [(&'static str, &'static str)] =
-        &[("expect", "auto (as it was when it was whole), iptables, nftables, bpf, or none: nothing is judged")];
+    const PARAMS: &'static [(&'static str, &'static str)] = &[
+        ("expect", "auto (as it was when it was whole), iptables, nftables, bpf, or none: nothing is judged"),
+        (
+            "families",
+            "[\"IPv4\", \"IPv6\"] or one of them: what must be there, and no other is judged; []: what was seen",
+        ),
+    ];
     type Observation = Observation;
 
     fn metrics(&self) -> Vec<MetricSpec> {
@@ -123,8 +130,10 @@ impl Probe for CalicoNat {
                 seen.sets.extend(Set::of_nftables(host, family)?);
                 Ok(())
             })?;
-            seen.known.extend(whole::known(past, family_name(family)).map(|mode| (family, mode.to_owned())));
+            let known = whole::known(past, family_name(family)).map(str::to_owned);
+            seen.known.extend(whole::expected(&self.families, family, known).map(|mode| (family, mode)));
         }
+        seen.sets.retain(|set| whole::is_judged(&self.families, set.family));
         seen.took = began.zip(host.stopwatch()).map(|(began, ended)| ended.saturating_sub(began));
         if seen.sets.is_empty() {
             seen.conf = node::calico_conf(host)?;

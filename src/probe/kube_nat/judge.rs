@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::survey::Survey;
-use super::{Around, Expect};
+use super::{Around, Expect, whole};
 use crate::dataplane::family_name;
 use crate::dataplane::kube::{Mode, Set};
 use crate::dataplane::names::API_CHAIN;
@@ -49,21 +49,24 @@ pub(super) struct Chosen<'a> {
 /// What stands for each family: of several, the one that packets get to.
 pub(super) fn chosen<'a>(survey: &'a Survey, around: &Around, expect: Expect) -> Vec<Chosen<'a>> {
     let mut chosen = Vec::new();
-    for family in [Family::Ip, Family::Ip6] {
+    for family in [Family::Ip, Family::Ip6].into_iter().filter(|family| whole::is_judged(&around.families, *family)) {
         let known = around.known(family);
         let is_expected = |mode: &Mode| expect.mode().is_none_or(|word| mode.word() == word);
         let of_family = survey.sets.iter().filter(|(of, mode, _)| *of == family && is_expected(mode));
         let best = of_family.max_by_key(|(_, mode, set)| {
-            (set.is_live(), known == Some(mode.name()), set.chosen.is_some(), set.services)
+            (set.is_live(), set.working(), known == Some(mode.name()), set.chosen.is_some(), set.services)
         });
         chosen.extend(best.map(|(_, mode, set)| {
-            let carries = set.services > 0 || known.is_some();
+            let carries = set.services > 0 || set.ended_by.is_some() || known.is_some();
             Chosen { family, mode: *mode, set, carries }
         }));
     }
-    // Where nothing is carried, something should be.
-    if !chosen.iter().any(|one| one.carries) {
-        chosen.iter_mut().for_each(|one| one.carries = true);
+    // Where nothing is carried, something should be: by IPv4, as a rule. kube-proxy makes the chains of both families.
+    if around.known.is_empty()
+        && !chosen.iter().any(|one| one.carries)
+        && let Some(first) = chosen.first_mut()
+    {
+        first.carries = first.family == Family::Ip || first.set.chosen.is_none_or(|chosen| chosen == 0);
     }
     chosen
 }
@@ -108,11 +111,19 @@ fn missing(survey: &Survey, around: &Around, expect: Expect, chosen: &[Chosen<'_
     for family in [Family::Ip, Family::Ip6] {
         let Some(known) = around.known(family).filter(|_| !is_there(family)) else { continue };
         let name = family_name(family);
-        let text = format!("no {name} Service works: kube-proxy's rules are gone, it had {known} (K0)");
+        let known = whole::known_text(known);
+        let text = format!("no {name} Service works: kube-proxy's rules are gone, {known} (K0)");
         faults.push(fault(Some(family), Status::Critical, Cure::Rewrite, text));
     }
-    if !chosen.is_empty() || !faults.is_empty() || !survey.troubles.is_empty() {
+    if chosen.iter().any(|one| one.carries) || !faults.is_empty() || !survey.troubles.is_empty() {
         return;
+    }
+    if let Some(one) = chosen.first() {
+        let (place, name) = (one.mode.place(one.family), family_name(one.family));
+        let text = format!(
+            "no Service works: {place} has chains of kube-proxy and no {name} Service, and no others are there (K0)"
+        );
+        return faults.push(fault(None, Status::Critical, Cure::Rewrite, text));
     }
     let why = match (expect.mode(), &around.kubelet, survey.hints.first(), survey.canaries.first()) {
         (Some(mode), ..) => format!("mode {mode} is expected"),

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Probe;
-use super::whole::{self, LastSeen, Memory, Part};
+use super::whole::{self, LastSeen, Memory, Only, Part};
 use super::words::some_of;
 use crate::dataplane::kube::Set;
 use crate::dataplane::{Jump, elsewhere, family_name, node};
@@ -51,6 +51,8 @@ const API: &str = "api ";
 pub struct KubeNat {
     /// What must be there.
     pub expect: Expect,
+    /// The families that must be there and are judged; empty: those that were.
+    pub families: Vec<Only>,
     #[serde(skip)]
     kept: Kept,
     #[serde(skip)]
@@ -108,7 +110,9 @@ pub struct Observation {
 /// What is known beside the rules.
 #[derive(Debug, Default)]
 struct Around {
+    /// How it was done in the families that must be there.
     known: Vec<(Family, String)>,
+    families: Vec<Only>,
     /// Where the API server's service was.
     api: Option<Endpoint>,
     kubelet: Option<String>,
@@ -124,8 +128,13 @@ impl Around {
 
 impl Probe for KubeNat {
     const NAME: &'static str = "kube-nat";
-    const PARAMS: &'static [(&'static str, &'static str)] =
-        &[("expect", "auto (as it was when it was whole), iptables, ipvs, nftables, or none: nothing is judged")];
+    const PARAMS: &'static [(&'static str, &'static str)] = &[
+        ("expect", "auto (as it was when it was whole), iptables, ipvs, nftables, or none: nothing is judged"),
+        (
+            "families",
+            "[\"IPv4\", \"IPv6\"] or one of them: what must be there, and no other is judged; []: what was seen",
+        ),
+    ];
     type Observation = Observation;
 
     fn metrics(&self) -> Vec<MetricSpec> {
@@ -140,8 +149,10 @@ impl Probe for KubeNat {
         let (survey, age) = self.kept.survey(host)?;
         let mut around = Around::default();
         for family in [Family::Ip, Family::Ip6] {
-            around.known.extend(whole::known(past, family_name(family)).map(|mode| (family, mode.to_owned())));
+            let known = whole::known(past, family_name(family)).map(str::to_owned);
+            around.known.extend(whole::expected(&self.families, family, known).map(|mode| (family, mode)));
         }
+        around.families.clone_from(&self.families);
         let apis = apis(&survey, past);
         around.api = apis.first().map(|(_, at)| *at);
         if survey.sets.is_empty() {
@@ -155,7 +166,8 @@ impl Probe for KubeNat {
         for Chosen { family, mode, set, .. } in
             judge::chosen(&survey, &around, self.expect).into_iter().filter(|one| one.carries)
         {
-            let is_whole = !is_broken(family) && set.broken.0 == 0 && survey.troubles.is_empty();
+            // A skeleton is no measure.
+            let is_whole = !is_broken(family) && set.broken.0 == 0 && set.services > 0 && survey.troubles.is_empty();
             parts.push(Part { name: family_name(family), mode: mode.name(), is_whole });
             let is_plain = set.jumps.iter().all(|jump| jump.repeats() == 0);
             bases.extend(Base::after(past, family, set, is_whole && is_plain, &now).map(|base| (family, base)));
@@ -165,7 +177,7 @@ impl Probe for KubeNat {
                 bases.extend(Base::before(past, family).map(|base| (family, base)));
             }
         }
-        self.kept.judged(parts.iter().all(|part| part.is_whole));
+        self.kept.judged(faults.is_empty() && !parts.is_empty() && parts.iter().all(|part| part.is_whole));
         // What is expected otherwise is no news of what is there.
         let is_other = bases.is_empty() && self.expect.mode().is_some() && !survey.sets.is_empty();
         let memory = match is_other {

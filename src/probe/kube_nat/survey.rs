@@ -4,14 +4,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::dataplane::kube::{Mode, Set, has_chains_of_ipvs};
-use crate::dataplane::{SIDES, Side, Stamp};
+use crate::dataplane::{SIDES, Side, Stamp, Table};
 use crate::host::{Error, Host, Moment, Wanted as NftWanted, optional};
 use crate::parse::ipvs;
 use crate::parse::ruleset::Family;
 
-/// What was read is believed for so long if nothing seems to have changed: as many rules of the same size may have come for
-/// others.
-const BELIEVED: Duration = Duration::from_secs(600);
+/// What was read is believed for so long if nothing seems to have changed, and longer if it takes long to read: as many rules of
+/// the same size may have come for others.
+const BELIEVED: Duration = Duration::from_secs(60);
+const BELIEVED_AT_MOST: Duration = Duration::from_secs(600);
+const OF_ITS_TIME: u32 = 1000;
 /// Reading takes at most one part in so many of the time; but what is whole is read again after this.
 const SHARE: u32 = 100;
 const LONGEST_REST: Duration = Duration::from_secs(60);
@@ -66,8 +68,8 @@ impl Kept {
         if let (false, Some(newest)) = (survey.troubles.is_empty(), recent) {
             return Ok((newest.survey.clone(), now.since(&newest.at)));
         }
-        // Only a node that goes on living is looked at again.
-        if host.is_live() && survey.troubles.is_empty() {
+        // Only a node that goes on living is looked at again; and what came and went while it was read is in no stamp.
+        if host.is_live() && survey.troubles.is_empty() && Stamp::now(host, TABLES)? == stamp {
             *self.newest() = Some(Newest { survey: survey.clone(), stamp, at: now, is_whole: false, is_sure });
         }
         Ok((survey, Duration::ZERO))
@@ -90,10 +92,13 @@ impl Newest {
         // Virtual servers of IPVS are in no stamp.
         let has_more = self.survey.sets.iter().any(|(_, mode, _)| matches!(mode, Mode::Ipvs(_)));
         let age = now.since(&self.at);
-        if has_more || !(self.is_whole || self.is_sure) || !self.at.same_boot(now) || age >= BELIEVED {
+        if has_more || !(self.is_whole || self.is_sure) || !self.at.same_boot(now) {
             return false;
         }
         let took = self.survey.took.unwrap_or_default();
+        if age >= (took * OF_ITS_TIME).clamp(BELIEVED, BELIEVED_AT_MOST) {
+            return false;
+        }
         let may_rest = self.is_whole && took > QUICK && age < (took * SHARE).min(LONGEST_REST);
         *stamp == self.stamp || (may_rest && !stamp.lost_much_since(&self.stamp))
     }
@@ -143,11 +148,20 @@ impl Survey {
         let Some(nat) = side.table(host, "nat", &NftWanted::ALL)? else { return Ok(()) };
         if has_chains_of_ipvs(nat.rules()) {
             let servers = optional(host.read("/proc/net/ip_vs", LARGEST_IP_VS))?.unwrap_or_default();
-            let set = Set::of_ipvs(nat.rules(), side.family, &ipvs::services(&servers));
+            let servers = ipvs::services(&servers);
+            // With neither, an empty chain of it is only left over.
+            if servers.is_empty() && !host.exists("/sys/class/net/kube-ipvs0")? {
+                return self.iptables(host, side, &nat);
+            }
+            let set = Set::of_ipvs(nat.rules(), side.family, &servers);
             let set = Set { is_dormant: nat.is_dormant(), ..set };
             self.sets.push((side.family, Mode::Ipvs(side.backend), set));
             return Ok(());
         }
+        self.iptables(host, side, &nat)
+    }
+
+    fn iptables(&mut self, host: &Host, side: Side, nat: &Table) -> Result<(), Error> {
         let filter = side.table(host, "filter", &only(&["KUBE-SERVICES"]))?;
         let set = Set::of_iptables(nat.rules(), filter.as_ref().map(|filter| filter.rules()));
         let is_dormant = nat.is_dormant();
