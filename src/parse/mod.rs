@@ -18,6 +18,7 @@ pub mod containerd;
 pub mod ipvs;
 pub mod kernel;
 pub mod kmsg;
+pub mod log;
 pub mod nftables;
 pub mod nrpe;
 pub mod process;

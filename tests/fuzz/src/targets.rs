@@ -22,6 +22,7 @@ pub const TARGETS: &[Target] = &[
     ("ipvs", parse::ipvs::fuzz),
     ("kernel", parse::kernel::fuzz),
     ("kmsg", parse::kmsg::fuzz),
+    ("log", parse::log::fuzz),
     ("nftables", parse::nftables::fuzz),
     ("nrpe", parse::nrpe::fuzz),
     ("process", parse::process::fuzz),
