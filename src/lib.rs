@@ -33,6 +33,7 @@ pub mod definition;
 pub mod history;
 pub mod host;
 pub mod layout;
+pub mod logs;
 pub mod memcg;
 pub mod node;
 pub mod parse;

@@ -49,8 +49,15 @@ impl Lines {
         }
     }
 
-    /// Zeros were left out before the next piece.
-    pub fn skip_zeros(&mut self) {
+    /// Many zeros follow, and are left out: a line before them has its end there.
+    pub fn end_at_zeros(&mut self, each: &mut dyn FnMut(&[u8], bool)) {
+        if !self.begun.is_empty() {
+            self.end(each);
+        }
+        self.skip_zeros();
+    }
+
+    fn skip_zeros(&mut self) {
         if self.begun.is_empty() && !self.has_zeros {
             self.has_zeros = true;
             self.broken = self.broken.saturating_add(1);
