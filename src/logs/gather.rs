@@ -65,7 +65,7 @@ impl<'a> Gather<'a> {
             at += read as u64;
             if read == BLOCK && is_zero(piece) {
                 lines.end_at_zeros(&mut |line, _| self.line(line, file.path()));
-                at = end_of_zeros(file, at, length);
+                at = past_zeros(file, at - SAMPLE as u64, length);
                 continue;
             }
             self.left = self.left.saturating_sub(read as u64);
@@ -143,15 +143,18 @@ fn is_zero(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| *byte == 0)
 }
 
-/// A place at or a little before the end of zeros that go on at `from`. They are not all read: a file that was emptied under
-/// its writer begins with as many as it ever had bytes.
-fn end_of_zeros(file: &OpenFile<'_>, from: u64, length: u64) -> u64 {
+/// A place at or a little before the end of the zeros that begin at `from`, if some do. They are not all read: a file that was
+/// emptied under its writer begins with as many as it ever had bytes.
+pub(super) fn past_zeros(file: &OpenFile<'_>, from: u64, length: u64) -> u64 {
     let mut sample = [0; SAMPLE];
     let mut are_zeros = |at: u64| {
         let wanted = SAMPLE.min(usize::try_from(length.saturating_sub(at)).unwrap_or(SAMPLE));
         let sample = &mut sample[..wanted];
         file.read_at(at, sample).is_ok_and(|read| is_zero(&sample[..read]))
     };
+    if !are_zeros(from) {
+        return from;
+    }
     let (mut low, mut step) = (from, BLOCK as u64);
     let mut high = loop {
         let next = low.saturating_add(step);

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::bisect::Bisect;
 use super::find::{self, File};
-use super::gather::Gather;
+use super::gather::{Gather, past_zeros};
 use super::packed;
 use crate::host::{Error, Host, OpenFile};
 use crate::parse::log::Age;
@@ -201,6 +201,9 @@ fn part<'h>(
     let found = Bisect::new(&file, length, gather.clock, gather.query.format, since).start();
     let found = found.map_err(|error| error.downcast().unwrap_or_else(|error| Error::Failed(error.to_string())))?;
     let (mut start, mut is_within) = (found.at, false);
+    if length - start > *most {
+        start = past_zeros(&file, start, length);
+    }
     if length - start > *most {
         (start, is_within) = (length - *most, true);
         gather.told.is_cut = true;
