@@ -352,7 +352,7 @@ fn a_day_in_one_file_costs_no_more_than_its_last_minutes() {
     let node = Node::new();
     let path = node.write(&format!("{POD}/0.log"), "");
     let mut file = std::io::BufWriter::new(File::options().append(true).open(&path).unwrap());
-    let text = "x".repeat(250);
+    let text = "x".repeat(300);
     let per_second = 40;
     for ago in (1..=86_400).rev() {
         let line = node.cri(ago, &format!("{text} context {}", if ago % 10 == 0 { "canceled" } else { "deadline" }));

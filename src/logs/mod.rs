@@ -1,7 +1,7 @@
 //! Lines of log files, of the last minutes: containers' (`/var/log/pods`), and those that k3s and RKE2 write beside the journal.
 //!
-//! A file is not read from its beginning: [`bisect`] finds where the window begins. Files that were put aside are read as far
-//! as the window reaches, and while all of it happens, a file may be renamed, packed, emptied or removed.
+//! A file is not read from its beginning: the times of lines here and there tell where the window begins. Files that were put
+//! aside are read as far as the window reaches, and meanwhile any of them may be renamed, packed, emptied or removed.
 
 mod bisect;
 mod containers;

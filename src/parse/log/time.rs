@@ -123,7 +123,7 @@ pub(super) fn rfc3339(text: &[u8]) -> Option<(Timestamp, &[u8])> {
     let (day, rest) = number::<2>(rest.strip_prefix(b"-")?)?;
     let (time, rest) = clock_time(rest.strip_prefix(b"T")?)?;
     let (offset, rest) = offset(rest)?;
-    let date = Date::new(year.try_into().ok()?, month.try_into().ok()?, day.try_into().ok()?).ok()?;
+    let date = Date::new(year, month.try_into().ok()?, day.try_into().ok()?).ok()?;
     Some((offset.to_timestamp(date.to_datetime(time)).ok()?, rest))
 }
 
