@@ -266,6 +266,10 @@ fn a_loud_log_is_cut_at_its_old_end_and_a_quiet_one_is_read() {
     }
     assert!(loud.len() > 100 << 20);
     node.write(&format!("{POD}/0.log"), &loud);
+    let (files, began) = ([PODS.to_owned()], Instant::now());
+    let mut lines = 0;
+    each(&node.host(), &node.query(&files, Format::Cri), &mut |_| lines += 1).unwrap();
+    println!("a storm of {lines} lines read in {:?}", began.elapsed());
     let (texts, told) = node.read(PODS, Format::Cri);
     let numbers: Vec<u32> = texts.iter().map(|text| text[..6].parse().unwrap()).collect();
     assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]) && numbers.last() == Some(&249_999));
