@@ -50,3 +50,8 @@ pub mod verdict;
 #[cfg(test)]
 #[path = "../tests/support/bolt.rs"]
 mod bolt_writer;
+
+/// Makes journal files for tests.
+#[cfg(test)]
+#[path = "../tests/support/journal.rs"]
+mod journal_writer;

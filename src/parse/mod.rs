@@ -16,6 +16,7 @@ pub mod bootloader;
 pub mod cgroup;
 pub mod containerd;
 pub mod ipvs;
+pub mod journal;
 pub mod kernel;
 pub mod kmsg;
 pub mod log;

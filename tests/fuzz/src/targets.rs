@@ -20,6 +20,7 @@ pub const TARGETS: &[Target] = &[
     ("cgroup", parse::cgroup::fuzz),
     ("containerd", a_database_of_containerd),
     ("ipvs", parse::ipvs::fuzz),
+    ("journal", parse::journal::fuzz),
     ("kernel", parse::kernel::fuzz),
     ("kmsg", parse::kmsg::fuzz),
     ("log", parse::log::fuzz),
