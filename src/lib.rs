@@ -16,7 +16,7 @@
 //! turns TOML into checks, [`catalog`] gathers them, [`node::Node`] is all of a node that a command needs, and
 //! [`command`] is what each command does. [`host`] is the only place that touches the node, [`history`] the only one
 //! that knows what was seen before, [`serve`] the daemon: its own looks, and the only async code. Where a node keeps what
-//! several probes need is in [`layout`], [`memcg`], [`containerd`], [`dataplane`] and [`pods`].
+//! several probes need is in [`layout`], [`memcg`], [`containerd`], [`dataplane`], [`journal`] and [`pods`].
 //!
 //! Missing is not zero: absent, denied and failed are three things ([`host::Error`]), and what can't be measured is
 //! UNKNOWN, never OK and never CRITICAL.
@@ -32,6 +32,7 @@ pub mod dataplane;
 pub mod definition;
 pub mod history;
 pub mod host;
+pub mod journal;
 pub mod layout;
 pub mod logs;
 pub mod memcg;

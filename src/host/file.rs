@@ -78,6 +78,11 @@ impl OpenFile<'_> {
         }
     }
 
+    /// Whether no path leads to it any more. A recorded node does not change.
+    pub fn is_removed(&self) -> Result<bool, Error> {
+        Ok(!self.is_recorded() && self.metadata()?.nlink() == 0)
+    }
+
     /// The file system it lies on, as [`Stat::fstype`](super::Stat::fstype).
     pub fn fstype(&self) -> Option<String> {
         let fstype = match &*self.host.source {
