@@ -178,6 +178,30 @@ fn files_that_come_and_go_meanwhile() {
     assert!(journal.each(&query, &mut |_| panic!()).unwrap_err().is_absent());
 }
 
+/// journald makes a hole of what it removes: the rest is not broken, but gone.
+#[test]
+fn a_file_that_is_removed_while_it_is_read() {
+    let tree = Tree::new();
+    let path = tree.journal("system@b-01-01.journal", &file(1, 0..2000, A).bytes);
+    tree.journal("system.journal", &file(2, 2000..2010, A).bytes);
+    let host = tree.host();
+    let (query, mut count) = (Query { matches: &[A], since: at(0), until: at(EVER.1) }, 0);
+    let told = Journal::open(&host).unwrap().each(&query, &mut |entry| {
+        assert!(entry.message.starts_with(b"second "));
+        count += 1;
+        if count == 5 {
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            let length = file.metadata().unwrap().len();
+            file.set_len(0).unwrap();
+            file.set_len(length).unwrap();
+            std::fs::remove_file(&path).unwrap();
+        }
+    });
+    let told = told.unwrap();
+    assert!((15..1000).contains(&count), "{count} entries");
+    assert_eq!((told.broken, told.files.removed, told.files.read), (0, 1, 2));
+}
+
 #[test]
 fn files_that_can_not_be_read() {
     let tree = Tree::new();

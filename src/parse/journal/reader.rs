@@ -91,10 +91,7 @@ impl<'f, F: ReadAt + ?Sized> Reader<'f, F> {
 
     /// The DATA object with this payload: its first entry, its array and how many entries it has.
     fn find(&mut self, payload: &[u8]) -> Result<Option<(u64, u64, u64)>, Fault> {
-        let hash = match self.header.is_keyed() {
-            true => hash::siphash24(&self.header.file_id, payload),
-            false => hash::jenkins(payload),
-        };
+        let hash = hash_of(&self.header, payload);
         let (table, buckets) = self.header.data_hash_table;
         let Some(bucket) = hash.checked_rem(buckets) else { return Ok(None) };
         let at = table.saturating_add(bucket.saturating_mul(16));
@@ -149,17 +146,22 @@ impl<'f, F: ReadAt + ?Sized> Reader<'f, F> {
                 Err(fault) => wrong = wrong.or(Some(fault)),
             }
         }
-        let value = name.len().saturating_add(1);
-        match (found, wrong) {
-            (Some(payload), _) if matches!(payload.form, Form::Plain) => {
-                let size = read_size(&payload)?;
-                Ok(self.blocks.get(payload.at, size)?.get(value..))
-            }
-            (Some(_), _) => Ok(self.decoder.plain.get(value..)),
+        let payload = match (found, wrong) {
+            (Some(payload), _) => payload,
             // It may have been that one.
-            (None, Some(fault)) => Err(fault),
-            (None, None) => Ok(None),
+            (None, Some(fault)) => return Err(fault),
+            (None, None) => return Ok(None),
+        };
+        let hash = self.data(payload.object)?.hash;
+        let bytes = match payload.form {
+            Form::Plain => self.blocks.get(payload.at, read_size(&payload)?)?,
+            _ => &self.decoder.plain,
+        };
+        // journald makes holes where files were, and a disk may have its own.
+        if hash_of(&self.header, bytes) != hash {
+            return Err(Fault::damaged(payload.object, "is not what its hash is of"));
         }
+        Ok(bytes.get(name.len().saturating_add(1)..))
     }
 
     /// The payload of the DATA object at this offset, if it is a field of this name; one that is compressed is decoded by
@@ -178,6 +180,13 @@ impl<'f, F: ReadAt + ?Sized> Reader<'f, F> {
             }
         };
         Ok(Some(payload).filter(|_| is_it))
+    }
+}
+
+fn hash_of(header: &Header, payload: &[u8]) -> u64 {
+    match header.is_keyed() {
+        true => hash::siphash24(&header.file_id, payload),
+        false => hash::jenkins(payload),
     }
 }
 

@@ -144,7 +144,7 @@ fn what_is_later_is_counted() {
 #[test]
 fn every_prefix() {
     for format in [OLDEST, NEWEST] {
-        let bytes = file(format, 12).bytes;
+        let bytes = file(format, 10).bytes;
         let (whole, _) = all(&bytes);
         for end in 0..bytes.len() {
             let cut = &bytes[..end];
@@ -164,11 +164,9 @@ fn every_byte_changed() {
     for format in [OLDEST, NEWEST] {
         let bytes = file(Format { buckets: 4, ..format }, 6).bytes;
         for at in 0..bytes.len() {
-            for value in [0, 1, 0x80, 0xff] {
-                let mut changed = bytes.clone();
-                changed[at] ^= value;
-                fuzz(&changed);
-            }
+            let mut changed = bytes.clone();
+            changed[at] ^= [1, 0x80, 0xff][at % 3];
+            fuzz(&changed);
         }
     }
 }
@@ -188,13 +186,16 @@ fn a_broken_part_costs_only_itself() {
     let told = |writer: &Writer, fields: &[&[u8]]| {
         let mut reader = Reader::open(&writer.bytes).unwrap();
         let lines = walked(&mut reader, fields, 0, u64::MAX);
-        let faults = lines.iter().filter(|line| line.contains("the object at") || line.contains("of another type"));
+        let faults = lines.iter().filter(|line| line.contains("the object at") || line.contains("its hash is of"));
         (lines.len(), faults.count(), reader.broken())
     };
     let mut writer = sound();
     let (field, at) = entry(&writer, 50);
     writer.bytes[field as usize] = 2;
     assert_eq!(told(&writer, &[]), (100, 1, 0), "a field of another type");
+    let mut writer = sound();
+    writer.bytes[field as usize + 80] ^= 1;
+    assert_eq!(told(&writer, &[]), (100, 1, 0), "a field that is not what it was");
     let mut writer = sound();
     writer.bytes[at as usize] = 0;
     assert_eq!(told(&writer, &[]), (99, 0, 1), "an entry that is none");
