@@ -2,6 +2,7 @@
 
 mod confirm;
 mod flight;
+mod held;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -147,6 +148,10 @@ impl Check {
         if assessment.findings.is_empty() && assessment.metrics.is_empty() {
             return Verdict::unknown(self.name(), "the look found nothing to judge by", now.wall);
         }
+        self.hold(self.judge_moment(assessment, now), assessment, now)
+    }
+
+    fn judge_moment(&self, assessment: &Assessment, now: &Moment) -> Verdict {
         let mut findings = assessment.findings.clone();
         // The state that the probe's own sentence on line 1 stands for.
         let mut by_main = Status::Ok;

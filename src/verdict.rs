@@ -1,6 +1,9 @@
 //! What a look came to: metrics, findings, and the verdict that every output shows.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
@@ -141,8 +144,33 @@ pub struct Assessment {
     pub findings: Vec<Finding>,
     /// Numbers for thresholds and perfdata.
     pub metrics: Vec<Metric>,
+    /// The same of a while ago, where that still counts: the worst state of all is told.
+    pub earlier: Vec<Earlier>,
     /// Whether the node has been as it should be in this boot: then it needs no time after boot any more.
     pub is_settled: bool,
+}
+
+/// What was measured of a while ago.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Earlier {
+    /// So long ago.
+    pub ago: Duration,
+    /// The sentence of then.
+    pub summary: String,
+    /// The numbers of then.
+    pub metrics: Vec<Metric>,
+}
+
+/// A name that is only known at run time, for as long as the process lives; the same name twice is one.
+pub fn interned(name: String) -> &'static str {
+    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = names.get(name.as_str()) {
+        return known;
+    }
+    let name: &'static str = Box::leak(name.into_boxed_str());
+    names.insert(name);
+    name
 }
 
 /// A metric with the threshold that it was judged by.

@@ -73,7 +73,7 @@ fn its_settings_are_right() {
     let dir = tempfile::tempdir().unwrap();
     let text = readme();
     let blocks = blocks(&text, "toml");
-    assert_eq!(blocks.len(), 2);
+    assert_eq!(blocks.len(), 3);
     for block in blocks {
         let file = dir.path().join("block.toml");
         fs::write(&file, &block).unwrap();

@@ -68,7 +68,7 @@ pub(super) fn saw(age: f64, count: f64, findings: &[(Status, &str)]) -> Result<A
         detail: "name".into(),
         findings: findings.iter().map(|(status, text)| Finding::new(*status, *text)).collect(),
         metrics: vec![AGE.value(age), COUNT.value(count)],
-        is_settled: false,
+        ..Assessment::default()
     })
 }
 

@@ -10,8 +10,8 @@ mod run;
 
 use jiff::Timestamp;
 
-use crate::host::{Error, Host};
-use crate::parse::journal::{Fault, Id};
+use crate::host::{Error, Host, optional, printable};
+use crate::parse::journal::{self as file, Fault, Id, Reader};
 
 /// What is wanted of the journal.
 #[derive(Debug, Clone, Copy)]
@@ -113,6 +113,24 @@ impl<'h> Journal<'h> {
     /// The directories that are read; one of them may not be there.
     pub fn dirs(&self) -> &[String] {
         &self.dirs
+    }
+
+    /// Whether any entry that is retained matches, whenever it was written.
+    pub fn knows(&self, matches: &[&[u8]]) -> Result<bool, Error> {
+        let mut trouble = None;
+        for path in find::files(self.host, &self.dirs)? {
+            let Some(file) = optional(self.host.open_file(&path))? else { continue };
+            let found = Reader::open(&file).and_then(|mut reader| {
+                let mut walk = reader.walk(matches, 0, u64::MAX)?;
+                walk.next(&mut reader, &mut file::Entry::default())
+            });
+            match found {
+                Ok(None) => {}
+                Ok(Some(_)) => return Ok(true),
+                Err(fault) => trouble = Some(Error::Failed(format!("{}: {fault}", printable(&path)))),
+            }
+        }
+        trouble.map_or(Ok(false), Err)
     }
 
     /// Hands every entry of the window that matches to `each`: the files in the order of their first entries, in each the

@@ -8,6 +8,7 @@ pub mod headroom;
 pub mod kube_nat;
 pub mod oom;
 mod params;
+pub mod patterns;
 pub mod reboot;
 pub mod sandboxes;
 mod whole;
@@ -46,6 +47,7 @@ pub static KINDS: &[Kind] = &[
     Kind::of::<reboot::RebootRequired>(),
     Kind::of::<sandboxes::Sandboxes>(),
     Kind::of::<churn::Churn>(),
+    Kind::of::<patterns::LogPatterns>(),
     Kind::of::<kube_nat::KubeNat>(),
     Kind::of::<calico_nat::CalicoNat>(),
 ];

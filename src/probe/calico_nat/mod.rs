@@ -250,6 +250,7 @@ impl Observation {
             findings,
             metrics: metrics.into_iter().chain(took).collect(),
             is_settled,
+            ..Assessment::default()
         }
     }
 }
