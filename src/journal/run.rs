@@ -37,6 +37,10 @@ struct Run<'a> {
     message: Vec<u8>,
     /// When the first and the last entries were made of the files that were read, and whether they were still being written.
     read: Vec<(u64, u64, bool)>,
+    /// When the newest entry was made, by all headers that were looked at.
+    tail: u64,
+    /// Whether the file that is being written was found to hold nothing of the window.
+    is_idle: bool,
 }
 
 pub(super) fn run(host: &Host, dirs: &[String], query: &Query<'_>, each: &mut Each<'_>) -> Result<Told, Error> {
@@ -51,6 +55,8 @@ pub(super) fn run(host: &Host, dirs: &[String], query: &Query<'_>, each: &mut Ea
         seen: HashSet::new(),
         message: Vec::new(),
         read: Vec::new(),
+        tail: 0,
+        is_idle: false,
     };
     let mut known = BTreeSet::new();
     for round in 0..MOST_ROUNDS {
@@ -63,6 +69,9 @@ pub(super) fn run(host: &Host, dirs: &[String], query: &Query<'_>, each: &mut Ea
         for path in paths {
             candidates.extend(run.candidate(&path));
             known.insert(path);
+        }
+        if std::mem::take(&mut run.is_idle) {
+            run.read.push((u64::MAX, run.tail, true));
         }
         candidates.retain(|candidate| round == 0 || run.is_missing(candidate.header.head_realtime));
         for candidate in in_order(candidates) {
@@ -113,12 +122,14 @@ impl Run<'_> {
         if self.done.contains(&header.file_id) {
             return None;
         }
+        self.tail = self.tail.max(header.tail_realtime);
         let earliest = |one: Option<_>, other: Option<_>| one.into_iter().chain(other).min();
         if header.entries > 0 {
             let head = timestamp(header.head_realtime).filter(|_| header.head_realtime > 0);
             self.told.begins = earliest(self.told.begins, head);
         }
         if !header.may_overlap(self.since, self.until) {
+            self.is_idle |= is_growing(path, &header);
             if header.tail_realtime <= self.until {
                 self.newest(header.tail_realtime);
             }
@@ -172,9 +183,7 @@ impl Run<'_> {
         each: &mut Each<'_>,
     ) -> Result<(), Fault> {
         let header = reader.header();
-        // One that a crash left behind says that it is being written, too.
-        let is_growing = header.state != State::Archived && candidate.path.ends_with("/system.journal");
-        self.read.push((header.head_realtime, header.tail_realtime, is_growing));
+        self.read.push((header.head_realtime, header.tail_realtime, is_growing(&candidate.path, header)));
         if let Some(newest) = reader.newest(self.until)? {
             self.newest(newest);
         }
@@ -278,6 +287,11 @@ impl Run<'_> {
             _ => Ok(self.told),
         }
     }
+}
+
+/// Whether journald writes to it. One that a crash left behind says so, too, and has another name.
+fn is_growing(path: &str, header: &Header) -> bool {
+    header.state != State::Archived && path.ends_with("/system.journal")
 }
 
 /// The same in each file that has the entry: while journald moves its journal from /run to /var, it gives new numbers to the
