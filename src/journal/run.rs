@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::thread::sleep;
+use std::time::Duration;
 
 use super::lost::Wanted;
 use super::{Entry, Fields, MOST_ENTRIES, Query, Told, find, microseconds, timestamp};
@@ -10,6 +12,11 @@ use crate::parse::journal::{self as file, Fault, Header, Id, Reader, State, Walk
 
 /// So often the directories are listed: a journal that rotates several times a second changes while it is read.
 const MOST_ROUNDS: usize = 8;
+/// The name of the file that journald writes to.
+const ACTIVE: &str = "/system.journal";
+/// So often a file is looked at that has no header yet.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(2);
 /// So many files that can't be read are told of.
 const MOST_UNREADABLE: usize = 16;
 
@@ -105,13 +112,29 @@ fn in_order(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
 }
 
 impl Run<'_> {
+    /// A file's header. `None`: it is gone. journald makes the file first, and writes its header a moment later.
+    fn header(&self, path: &str) -> Option<Result<Header, Error>> {
+        for tries in 0.. {
+            let fault = match self.host.open_file(path) {
+                Ok(file) => match Header::read(&file) {
+                    Ok(header) => return Some(Ok(header)),
+                    Err(fault) => fault,
+                },
+                Err(Error::Absent(_)) => return None,
+                Err(error) => return Some(Err(error)),
+            };
+            let may_be_new = matches!(fault, Fault::NoJournal(_)) && path.ends_with(ACTIVE);
+            if !may_be_new || tries == TRIES || self.host.stopwatch().is_none() {
+                return Some(Err(error_of(path, fault)));
+            }
+            sleep(PAUSE);
+        }
+        None
+    }
+
     /// Looks at a file's header.
     fn candidate(&mut self, path: &str) -> Option<Candidate> {
-        let header = match self.host.open_file(path) {
-            Ok(file) => Header::read(&file).map_err(|fault| error_of(path, fault)),
-            Err(Error::Absent(_)) => return None,
-            Err(error) => Err(error),
-        };
+        let header = self.header(path)?;
         let header = match header {
             Ok(header) => header,
             Err(error) => {
@@ -158,6 +181,8 @@ impl Run<'_> {
         let broken = self.told.broken;
         let read = match Reader::open(&file) {
             Ok(reader) if reader.header().file_id != header.file_id => return false,
+            // It had a header.
+            Err(Fault::NoJournal(_)) => return false,
             // What a recording has not read is not in it.
             Ok(reader) if self.host.recorded().is_some() => self.read(reader.in_parts(), candidate, each),
             Ok(reader) => self.read(reader, candidate, each),
@@ -291,7 +316,7 @@ impl Run<'_> {
 
 /// Whether journald writes to it. One that a crash left behind says so, too, and has another name.
 fn is_growing(path: &str, header: &Header) -> bool {
-    header.state != State::Archived && path.ends_with("/system.journal")
+    header.state != State::Archived && path.ends_with(ACTIVE)
 }
 
 /// The same in each file that has the entry: while journald moves its journal from /run to /var, it gives new numbers to the
