@@ -68,7 +68,8 @@ fn write(node: &Node, global: &Global, dir: &Path) -> std::io::Result<Output> {
         "  netfilter/ the rules of this node, with addresses; without their comments (iptables-nft keeps them)"
             .to_owned(),
     );
-    lines.push("  expect/, past/    the same names".to_owned());
+    lines.push("  root/var/log/    lines of services and of containers, as they are".to_owned());
+    lines.push("  expect/, past/    the same names, and some of those lines".to_owned());
     lines.push(format!("Replay: nodecheck run NAME --scenario {}", dir.display()));
     Ok(Output::ok(lines.join("\n") + "\n"))
 }
