@@ -136,10 +136,11 @@ fn of_set(set: &Set, faults: &mut Vec<Fault>) {
     if set.is_dormant {
         add(Cure::Rewrite, format!("{place}: the table nat is dormant, no packet gets to it (C2)"));
     }
-    for chain in &set.missing {
+    // The last one hurts most.
+    for chain in set.missing.iter().rev() {
         add(Cure::Rewrite, format!("{place}: chain {chain} is missing: {} (C1)", without(chain)));
     }
-    for jump in set.jumps.iter().filter(|jump| !set.missing.iter().any(|missing| missing == jump.to)) {
+    for jump in set.jumps.iter().rev().filter(|jump| !set.missing.iter().any(|missing| missing == jump.to)) {
         let for_some = if jump.is_for_some { " for every packet" } else { "" };
         match &jump.ended_by {
             _ if jump.count == 0 => {
