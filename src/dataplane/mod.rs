@@ -137,3 +137,19 @@ pub fn elsewhere(host: &Host) -> Option<String> {
     let ours = optional(host.read_link("/proc/self/ns/net")).ok().flatten()?;
     Some(printable(&ours.to_string_lossy()))
 }
+
+/// Keeps why something of a family could not be read, and goes on without it. What is forbidden is so everywhere: that ends it.
+pub fn unless_denied<T>(
+    troubles: &mut Vec<(Family, Error)>,
+    family: Family,
+    read: Result<T, Error>,
+) -> Result<Option<T>, Error> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(error @ Error::Denied { .. }) => Err(error),
+        Err(error) => {
+            troubles.push((family, error));
+            Ok(None)
+        }
+    }
+}

@@ -14,7 +14,7 @@ use super::Probe;
 use super::whole::{self, LastSeen, Memory, Only, Part};
 use super::words::some_of;
 use crate::dataplane::calico::Set;
-use crate::dataplane::{SIDES, Side, elsewhere, family_name, node};
+use crate::dataplane::{SIDES, Side, elsewhere, family_name, node, unless_denied};
 use crate::history::{Past, Trace};
 use crate::host::clock::spoken;
 use crate::host::{Error, Host, Moment};
@@ -118,18 +118,15 @@ impl Probe for CalicoNat {
         let mut seen = Observation::default();
         let is_bpf = self.expect == Expect::Bpf || node::is_calico_bpf(host)?;
         for side in SIDES {
-            seen.take(side.family, |seen| {
-                let (set, is_kube) = Set::of_iptables(host, side, is_bpf)?;
+            let read = Set::of_iptables(host, side, is_bpf);
+            if let Some((set, is_kube)) = unless_denied(&mut seen.troubles, side.family, read)? {
                 seen.sets.extend(set);
                 seen.kube.extend(is_kube.then_some(side));
-                Ok(())
-            })?;
+            }
         }
         for family in [Family::Ip, Family::Ip6] {
-            seen.take(family, |seen| {
-                seen.sets.extend(Set::of_nftables(host, family)?);
-                Ok(())
-            })?;
+            let read = Set::of_nftables(host, family);
+            seen.sets.extend(unless_denied(&mut seen.troubles, family, read)?.flatten());
             let known = whole::known(past, family_name(family)).map(str::to_owned);
             seen.known.extend(whole::expected(&self.families, family, known).map(|mode| (family, mode)));
         }
@@ -183,18 +180,6 @@ impl Probe for CalicoNat {
 }
 
 impl Observation {
-    /// What is forbidden is so everywhere.
-    fn take(&mut self, family: Family, read: impl FnOnce(&mut Observation) -> Result<(), Error>) -> Result<(), Error> {
-        match read(self) {
-            Err(error @ Error::Denied { .. }) => Err(error),
-            Err(error) => {
-                self.troubles.push((family, error));
-                Ok(())
-            }
-            Ok(()) => Ok(()),
-        }
-    }
-
     fn assess(&self, expect: Expect, past: &Past, now: &Moment) -> Assessment {
         let chosen = judge::chosen(self, expect);
         let is_missing = |fault: &&judge::Fault| fault.status == Status::Critical;

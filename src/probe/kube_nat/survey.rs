@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::dataplane::kube::{Mode, Set, has_chains_of_ipvs};
-use crate::dataplane::{SIDES, Side, Stamp, Table};
+use crate::dataplane::{SIDES, Side, Stamp, Table, unless_denied};
 use crate::host::{Error, Host, Moment, Wanted as NftWanted, optional};
 use crate::parse::ipvs;
 use crate::parse::ruleset::Family;
@@ -109,30 +109,17 @@ impl Survey {
         let began = host.stopwatch();
         let mut survey = Survey::default();
         for side in SIDES {
-            survey.take(side.family, |survey| survey.side(host, side))?;
+            let read = survey.side(host, side);
+            unless_denied(&mut survey.troubles, side.family, read)?;
         }
         for family in [Family::Ip, Family::Ip6] {
-            survey.take(family, |survey| {
-                let table = optional(host.nft_table(family, "kube-proxy", &NftWanted::ALL))?;
-                let set = table.map(|table| Set { is_dormant: table.is_dormant, ..Set::of_nftables(&table.contents) });
-                survey.sets.extend(set.map(|set| (family, Mode::Nftables, set)));
-                Ok(())
-            })?;
+            let read = optional(host.nft_table(family, "kube-proxy", &NftWanted::ALL));
+            let table = unless_denied(&mut survey.troubles, family, read)?.flatten();
+            let set = table.map(|table| Set { is_dormant: table.is_dormant, ..Set::of_nftables(&table.contents) });
+            survey.sets.extend(set.map(|set| (family, Mode::Nftables, set)));
         }
         survey.took = began.zip(host.stopwatch()).map(|(began, ended)| ended.saturating_sub(began));
         Ok(survey)
-    }
-
-    /// What is forbidden is so everywhere.
-    fn take(&mut self, family: Family, read: impl FnOnce(&mut Survey) -> Result<(), Error>) -> Result<(), Error> {
-        match read(self) {
-            Err(error @ Error::Denied { .. }) => Err(error),
-            Err(error) => {
-                self.troubles.push((family, error));
-                Ok(())
-            }
-            Ok(()) => Ok(()),
-        }
     }
 
     fn side(&mut self, host: &Host, side: Side) -> Result<(), Error> {
